@@ -1,0 +1,87 @@
+"""pybpf: the eBPF library for Python.
+
+The public names and nothing else. Each is imported on first use, so that `import pybpf` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybpf.errors import (
+        BPFError,
+        BTFError,
+        ClosedError,
+        NotSupportedError,
+        ObjectError,
+        RelocationError,
+        VerifierError,
+    )
+    from pybpf.events import EventReader, PerfBuffer, RingBuffer
+    from pybpf.links import Link, Links
+    from pybpf.maps import Map
+    from pybpf.object import Object, load
+    from pybpf.program import Program
+    from pybpf.spec import MapSpec, ObjectSpec, ProgramSpec
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BPFError": "errors",
+    "BTFError": "errors",
+    "ClosedError": "errors",
+    "NotSupportedError": "errors",
+    "ObjectError": "errors",
+    "RelocationError": "errors",
+    "VerifierError": "errors",
+    "EventReader": "events",
+    "PerfBuffer": "events",
+    "RingBuffer": "events",
+    "Link": "links",
+    "Links": "links",
+    "Map": "maps",
+    "Object": "object",
+    "load": "object",
+    "Program": "program",
+    "MapSpec": "spec",
+    "ObjectSpec": "spec",
+    "ProgramSpec": "spec",
+}
+
+__all__ = [  # noqa: RUF022  (the order a reader wants)
+    "load",
+    "Object",
+    "ObjectSpec",
+    "ProgramSpec",
+    "MapSpec",
+    "Program",
+    "Map",
+    "Link",
+    "Links",
+    "RingBuffer",
+    "PerfBuffer",
+    "EventReader",
+    "BPFError",
+    "VerifierError",
+    "NotSupportedError",
+    "ObjectError",
+    "RelocationError",
+    "BTFError",
+    "ClosedError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'pybpf' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"pybpf.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
