@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What a program for pybpf is written with: sections, map definitions, CO-RE reads, and a count of lost events.
+ *
+ * Include "vmlinux.h" first. Nothing here needs libbpf's headers.
+ */
+#pragma once
+
+#include "bpf_helper_defs.h"
+
+#define SEC(name) __attribute__((section(name), used))
+#define __always_inline inline __attribute__((always_inline))
+#define __noinline __attribute__((noinline))
+#define __weak __attribute__((weak))
+#define __hidden __attribute__((visibility("hidden")))
+#define __kconfig __attribute__((section(".kconfig")))
+#define __ksym __attribute__((section(".ksyms")))
+
+/* Members of a map definition in SEC(".maps"). */
+#define __uint(name, value) int (*name)[value]
+#define __type(name, value) typeof(value) *name
+#define __array(name, value) typeof(value) *name[]
+
+/* A global that user space sets before the load (obj.globals, pybpf run --set). */
+#define SETTING const volatile
+
+/*
+ * The convention by which pybpf knows what a ring buffer or perf buffer carries:
+ *
+ *     struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 18); } events SEC(".maps") EVENT(event);
+ *
+ * The struct must be in the object's BTF: CARRIES(event) makes the compiler keep it.
+ */
+#define EVENT(name) __attribute__((btf_decl_tag("event:" #name)))
+#define CARRIES(name) const struct name *__pybpf_keep_##name __attribute__((unused)) = 0
+
+/* Events that could not be delivered. `pybpf run` reports the count when it ends. */
+#define DROP_COUNTER __u64 dropped_events = 0
+#define COUNT_DROP() __sync_fetch_and_add(&dropped_events, 1)
+
+/* CO-RE. */
+#define bpf_core_read(destination, size, source) \
+	bpf_probe_read_kernel(destination, size, (const void *) __builtin_preserve_access_index(source))
+#define bpf_core_field_exists(field) __builtin_preserve_field_info(field, 2)
+#define bpf_core_type_exists(type) __builtin_preserve_type_info(*(typeof(type) *) 0, 0)
+#define READ_FIELD(pointer, field) ({ \
+	typeof(pointer) base_ = (pointer); \
+	typeof(base_->field) value_; \
+	bpf_core_read(&value_, sizeof(value_), &base_->field); \
+	value_; \
+})
+
+#define barrier_var(variable) asm volatile("" : "+r"(variable))
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define bpf_ntohs(value) __builtin_bswap16(value)
+#define bpf_ntohl(value) __builtin_bswap32(value)
+#else
+#define bpf_ntohs(value) (value)
+#define bpf_ntohl(value) (value)
+#endif
+#define bpf_htons(value) bpf_ntohs(value)
