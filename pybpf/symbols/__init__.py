@@ -1,0 +1,22 @@
+"""Symbols: where a name is, in the running kernel or in an ELF file.
+
+* `kallsyms`: the kernel's own symbol table, and what its names tell.
+* `binary`: the file that a program or library name means.
+* `elf`: the file offset of a function, which is what a uprobe needs.
+"""
+
+from __future__ import annotations
+
+from pybpf.symbols.binary import find_binary
+from pybpf.symbols.elf import function_offset, function_offsets, match_functions
+from pybpf.symbols.kallsyms import has_syscall_wrapper, kernel_addresses, syscall_function
+
+__all__ = [
+    "find_binary",
+    "function_offset",
+    "function_offsets",
+    "has_syscall_wrapper",
+    "kernel_addresses",
+    "match_functions",
+    "syscall_function",
+]
