@@ -1,0 +1,94 @@
+"""Functions: the pieces of code of an object file, as its symbols cut them out.
+
+Rules of this module:
+
+* Every STT_FUNC symbol in an executable section is one function. Code that no symbol covers is not read: a weak
+  function that lost against a stronger one leaves such gaps.
+* A function outside ``.text`` is an entry program and must not be static; in ``.text`` it is a subprogram.
+* Instructions are kept in the byte order of the file, before any relocation.
+
+Source: tools/lib/bpf/libbpf.c, bpf_object__add_programs().
+"""
+
+from __future__ import annotations
+
+from pybpf.errors import ObjectError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybpf.btf.relocation import CoreRelocation
+    from pybpf.elf.container import Container, Section
+    from pybpf.elf.relocations import Relocation
+
+TEXT = ".text"
+"""The section of subprograms."""
+
+INSTRUCTION_SIZE = 8
+"""Bytes of one instruction slot."""
+
+
+class Function:
+    """A stretch of instructions with a name.
+
+    Attributes:
+        name: the symbol's.
+        section: the real ELF section name (with a leading ``?`` if it has one).
+        section_index: its index.
+        start: index of the first instruction in the section.
+        count: how many instruction slots.
+        instructions: as in the file, before any relocation, in the file's byte order.
+        relocations: what must be patched in, sorted by instruction.
+        core_relocations: CO-RE records, sorted by instruction.
+        is_global: not static.
+        is_weak: may be overridden when objects are linked statically.
+        is_hidden: global for the linker only; the verifier shall treat it as static.
+        is_entry: a program of its own, not a subprogram.
+    """
+
+    __slots__ = (
+        "core_relocations",
+        "count",
+        "instructions",
+        "is_entry",
+        "is_global",
+        "is_hidden",
+        "is_weak",
+        "name",
+        "relocations",
+        "section",
+        "section_index",
+        "start",
+    )
+
+    def __init__(self, name: str, section: str, section_index: int, start: int, instructions: bytes) -> None:
+        self.name = name
+        self.section = section
+        self.section_index = section_index
+        self.start = start
+        self.count = len(instructions) // INSTRUCTION_SIZE
+        self.instructions = instructions
+        self.relocations: list[Relocation] = []
+        self.core_relocations: list[CoreRelocation] = []
+        self.is_global = True
+        self.is_weak = False
+        self.is_hidden = False
+        self.is_entry = section != TEXT
+
+    def facts(self) -> tuple[object, ...]:
+        """Everything in it, as a tuple that is equal for equal functions."""
+        return (
+            self.name,
+            self.section,
+            self.section_index,
+            self.start,
+            self.instructions,
+            tuple(relocation.facts() for relocation in self.relocations),
+            tuple((core.index, core.type_id, core.access, core.kind) for core in self.core_relocations),
+            self.is_global,
+            self.is_weak,
+            self.is_hidden,
+        )
+
+    def __repr__(self) -> str:
+        kind = "program" if self.is_entry else "subprogram"
+        return f"<Function {self.name!r} {kind} in {self.section!r} at {self.start}, {self.count} instructions>"
