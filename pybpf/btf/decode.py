@@ -1,0 +1,155 @@
+"""One type out of raw words: a decoder for each kind, in one table.
+
+Rules of this file: the walk over the section has already proved that the type lies within it, so a decoder only reads.
+"""
+
+from __future__ import annotations
+
+from pybpf.btf import kinds
+from pybpf.btf.kinds import DatasecEntry, Member, Param
+from pybpf.btf.layout import TYPE_WORDS, info_kind, info_vlen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Callable
+
+    from pybpf.btf.reader import BTF
+
+    Words = array[int] | memoryview
+    Decoder = Callable[[BTF, int, str, Words, int], kinds.Type]
+
+_SIGN_32 = 1 << 31
+_SIGN_64 = 1 << 63
+
+
+def decode(btf: BTF, id: int, words: Words, position: int, size: int) -> kinds.Type:
+    """The type at a word index, which takes `size` words. Raises BTFError for a bad string offset."""
+    name = btf.string(words[position])
+    kind = info_kind(words[position + 1])
+    if kind <= kinds.KIND_MAX:
+        return _DECODERS[kind](btf, id, name, words, position)
+    return kinds.Unknown(btf, id, name, kind, tuple(words[position : position + size].tolist()))
+
+
+def _columns(words: Words, position: int, width: int) -> list[list[int]]:
+    """The vlen elements of a type as `width` columns."""
+    start = position + TYPE_WORDS
+    flat = words[start : start + info_vlen(words[position + 1]) * width].tolist()
+    return [flat[column::width] for column in range(width)]
+
+
+def _kind_flag(words: Words, position: int) -> bool:
+    return words[position + 1] >= 1 << 31
+
+
+def _int(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Int:
+    data = words[position + 3]
+    return kinds.Int(btf, id, name, words[position + 2], data & 0xFF, data >> 16 & 0xFF, data >> 24 & 0xF)
+
+
+def _reference(cls: type[kinds.Reference]) -> Decoder:
+    def decoder(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Reference:
+        return cls(btf, id, name, words[position + 2])
+
+    return decoder
+
+
+def _type_tag(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.TypeTag:
+    return kinds.TypeTag(btf, id, name, words[position + 2], _kind_flag(words, position))
+
+
+def _array(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Array:
+    return kinds.Array(btf, id, name, words[position + 3], words[position + 4], words[position + 5])
+
+
+def _composite(cls: type[kinds.Composite]) -> Decoder:
+    def decoder(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Composite:
+        string = btf.string
+        elements = zip(*_columns(words, position, 3), strict=True)
+        kind_flag = _kind_flag(words, position)
+        if kind_flag:
+            members = [Member(string(text), target, bits & 0xFFFFFF, bits >> 24) for text, target, bits in elements]
+        else:
+            members = [Member(string(text), target, bits) for text, target, bits in elements]
+        return cls(btf, id, name, words[position + 2], tuple(members), kind_flag)
+
+    return decoder
+
+
+def _enum(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Enum:
+    string = btf.string
+    signed = _kind_flag(words, position)
+    flip = _SIGN_32 if signed else 0
+    elements = zip(*_columns(words, position, 2), strict=True)
+    values = tuple([(string(text), (value ^ flip) - flip) for text, value in elements])
+    return kinds.Enum(btf, id, name, words[position + 2], signed, values)
+
+
+def _enum64(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Enum64:
+    string = btf.string
+    signed = _kind_flag(words, position)
+    flip = _SIGN_64 if signed else 0
+    elements = zip(*_columns(words, position, 3), strict=True)
+    values = tuple([(string(text), ((high << 32 | low) ^ flip) - flip) for text, low, high in elements])
+    return kinds.Enum64(btf, id, name, words[position + 2], signed, values)
+
+
+def _fwd(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Fwd:
+    return kinds.Fwd(btf, id, name, _kind_flag(words, position))
+
+
+def _func(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Func:
+    return kinds.Func(btf, id, name, words[position + 2], info_vlen(words[position + 1]))
+
+
+def _func_proto(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.FuncProto:
+    elements = zip(*_columns(words, position, 2), strict=True)
+    params = tuple([Param(btf.string(text), target) for text, target in elements])
+    return kinds.FuncProto(btf, id, name, words[position + 2], params)
+
+
+def _var(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Var:
+    return kinds.Var(btf, id, name, words[position + 2], words[position + 3])
+
+
+def _datasec(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Datasec:
+    entries = tuple(map(DatasecEntry, *_columns(words, position, 3)))
+    return kinds.Datasec(btf, id, name, words[position + 2], entries)
+
+
+def _float(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Float:
+    return kinds.Float(btf, id, name, words[position + 2])
+
+
+def _decl_tag(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.DeclTag:
+    component = (words[position + 3] ^ _SIGN_32) - _SIGN_32
+    return kinds.DeclTag(btf, id, name, words[position + 2], component, _kind_flag(words, position))
+
+
+def _void(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Void:
+    return kinds.Void(btf, id, name)
+
+
+_DECODERS: tuple[Decoder, ...] = (
+    _void,
+    _int,
+    _reference(kinds.Ptr),
+    _array,
+    _composite(kinds.Struct),
+    _composite(kinds.Union),
+    _enum,
+    _fwd,
+    _reference(kinds.Typedef),
+    _reference(kinds.Volatile),
+    _reference(kinds.Const),
+    _reference(kinds.Restrict),
+    _func,
+    _func_proto,
+    _var,
+    _datasec,
+    _float,
+    _decl_tag,
+    _type_tag,
+    _enum64,
+)
