@@ -19,9 +19,9 @@ from struct import Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal
+    ByteOrder = str
+    """``"little"`` or ``"big"``."""
 
-    ByteOrder = Literal["little", "big"]
     Code = bytes | bytearray | memoryview
 
 SLOT_SIZE = 8

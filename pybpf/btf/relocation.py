@@ -1,0 +1,201 @@
+"""CO-RE: making an object's field offsets, sizes, enumerators and type ids those of the running kernel.
+
+For each relocation: find the kernel's types of the same name, look in each for what the object means
+(`pybpf.btf.matching`), compute the number the instruction must carry (`pybpf.btf.resolution`), and write it there
+(`pybpf.btf.patching`).
+
+Rules of this module:
+
+* Pure: bytes and types in, bytes out; either byte order, the instructions in that of the object.
+* Candidates that disagree are an error, never a guess.
+* What the kernel does not have either becomes 0 ("exists?", "which id?") or poisons its instruction: a call of a helper
+  that does not exist, which the verifier removes when it cannot be reached and reports when it can.
+
+Source: tools/lib/bpf/relo_core.c of the Linux kernel.
+"""
+
+from __future__ import annotations
+
+from pybpf.btf.corespec import RELOCATION_NAMES, Spec, parse, type_label
+from pybpf.btf.matching import candidate_kinds, match, types_compatible
+from pybpf.btf.patching import POISON, patch
+from pybpf.btf.reader import essential_name
+from pybpf.btf.resolution import Resolution, calculate
+from pybpf.constants import BPF_CORE_TYPE_ID_LOCAL
+from pybpf.errors import BTFError, RelocationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pybpf.btf.reader import BTF
+
+__all__ = ["POISON", "CoreRelocation", "Relocator", "Resolution", "describe", "types_compatible"]
+
+
+class CoreRelocation:
+    """One record of .BTF.ext's CO-RE section.
+
+    Attributes:
+        index: the instruction, in slots from the start of its function.
+        type_id: the root type, in the object's BTF.
+        access: the access string, ``"0:5"``.
+        kind: a BPF_CORE_ number.
+    """
+
+    __slots__ = ("access", "index", "kind", "type_id")
+
+    def __init__(self, index: int, type_id: int, access: str, kind: int) -> None:
+        self.index = index
+        self.type_id = type_id
+        self.access = access
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        name = RELOCATION_NAMES.get(self.kind, self.kind)
+        return f"CoreRelocation(index={self.index}, type_id={self.type_id}, access={self.access!r}, kind={name})"
+
+
+class Relocator:
+    """Resolves the relocations of one object against one kernel.
+
+    Args:
+        local: the object's BTF.
+        target: the kernel's BTF or a custom one; None when there is none, which leaves only TYPE_ID_LOCAL resolvable.
+        modules: gives the BTF of the loaded modules; asked once, when something is not in `target`.
+        custom: `target` describes another kernel than this one, so the modules of this one are left out.
+    """
+
+    def __init__(
+        self,
+        local: BTF,
+        target: BTF | None,
+        *,
+        modules: Callable[[], Iterable[BTF]] | None = None,
+        custom: bool = False,
+    ) -> None:
+        self.local = local
+        self.target = target
+        self._find_modules = None if custom else modules
+        self._modules: list[BTF] | None = None
+        self._candidates: dict[int, list[tuple[BTF, int]]] = {}
+        self._resolutions: dict[tuple[int, str, int], Resolution] = {}
+
+    def resolve(self, relocation: CoreRelocation) -> Resolution:
+        """What a relocation comes to.
+
+        Raises:
+            RelocationError: it is malformed, its candidates disagree, or there is no kernel BTF.
+            BTFError: the types are malformed.
+        """
+        key = (relocation.type_id, relocation.access, relocation.kind)
+        resolution = self._resolutions.get(key)
+        if resolution is None:
+            resolution = self._resolutions[key] = self._resolve(parse(self.local, *key))
+        return resolution
+
+    def apply(self, instructions: bytearray, relocations: Iterable[CoreRelocation], program: str) -> list[Resolution]:
+        """Relocate the instructions of one function in place.
+
+        Args:
+            instructions: the function's, in the object's byte order.
+            relocations: its relocations, with indices into `instructions`.
+            program: its name, for messages.
+
+        Raises:
+            RelocationError: one cannot be resolved or applied; the instructions are then half done.
+        """
+        resolutions = []
+        for relocation in relocations:
+            try:
+                resolution = self.resolve(relocation)
+                patch(instructions, relocation.index, resolution, self.local.byte_order)
+            except (RelocationError, BTFError) as error:
+                where = f"program {program!r}, instruction {relocation.index}"
+                raise RelocationError(f"{where}: {_subject(self.local, relocation)}: {error}") from error
+            resolutions.append(resolution)
+        return resolutions
+
+    def candidates(self, type_id: int) -> list[tuple[BTF, int]]:
+        """The target types that may stand for a local root type: same kind, same name without flavors.
+
+        Modules are searched when `target` has none. The list shrinks to those that matched, relocation by relocation.
+
+        Raises:
+            RelocationError: the local type has no name, or there is no kernel BTF.
+        """
+        found = self._candidates.get(type_id)
+        if found is not None:
+            return found
+        name = essential_name(self.local.name_of(type_id))
+        if not name:
+            raise RelocationError("a type without a name cannot be looked for in the kernel")
+        if self.target is None:
+            raise RelocationError("there is no kernel BTF (/sys/kernel/btf/vmlinux) to look it up in")
+        kinds = candidate_kinds(self.local.kind_of(type_id))
+        found = []
+        btf: BTF | None = self.target
+        while btf is not None:
+            found = [(btf, candidate) for candidate in btf.candidates(name, kinds)] + found
+            btf = btf.base
+        if not found and self._find_modules is not None:
+            if self._modules is None:
+                self._modules = list(self._find_modules())
+            found = [(module, candidate) for module in self._modules for candidate in module.candidates(name, kinds)]
+        self._candidates[type_id] = found
+        return found
+
+    def _resolve(self, local: Spec) -> Resolution:
+        if local.kind == BPF_CORE_TYPE_ID_LOCAL:
+            return calculate(local, local)
+        candidates = self.candidates(local.root_id)
+        matching = []
+        first: Resolution | None = None
+        for btf, candidate in candidates:
+            target = match(local, btf, candidate)
+            if target is None:
+                continue
+            matching.append((btf, candidate))
+            resolution = calculate(local, target)
+            if first is None:
+                first = resolution
+            elif _differ(first, resolution):
+                raise RelocationError(f"ambiguous, candidates disagree: {_found(first)} and {_found(resolution)}")
+        if first is None:
+            return calculate(local, None)
+        candidates[:] = matching
+        return first
+
+
+def describe(local: BTF, relocation: CoreRelocation) -> str:
+    """A relocation as loaders print it: ``<byte_off> [12] struct task_struct.pid (0:5 @ offset 1256)``.
+
+    Raises:
+        RelocationError: it is malformed.
+        BTFError: the types are malformed.
+    """
+    return str(parse(local, relocation.type_id, relocation.access, relocation.kind))
+
+
+def _subject(local: BTF, relocation: CoreRelocation) -> str:
+    """`describe()` that also manages with malformed relocations."""
+    try:
+        return describe(local, relocation)
+    except (RelocationError, BTFError):
+        name = RELOCATION_NAMES.get(relocation.kind, f"kind {relocation.kind}")
+        try:
+            label = type_label(local, relocation.type_id)
+        except BTFError:
+            label = f"[{relocation.type_id}]"
+        return f"<{name}> {label} ({relocation.access[:80]})"
+
+
+def _found(resolution: Resolution) -> str:
+    btf = resolution.target_btf
+    outcome = "poison" if resolution.poison else resolution.value
+    return f"{resolution.target} in {(btf and btf.name) or 'the kernel'} gives {outcome}"
+
+
+def _differ(one: Resolution, other: Resolution) -> bool:
+    assert one.target is not None and other.target is not None
+    return (one.target.bit_offset, one.poison, one.value) != (other.target.bit_offset, other.poison, other.value)
