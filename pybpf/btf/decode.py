@@ -11,12 +11,11 @@ from pybpf.btf.layout import TYPE_WORDS, info_kind, info_vlen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable
 
+    from pybpf.btf.layout import Words
     from pybpf.btf.reader import BTF
 
-    Words = array[int] | memoryview
     Decoder = Callable[[BTF, int, str, Words, int], kinds.Type]
 
 _SIGN_32 = 1 << 31

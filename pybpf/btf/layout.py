@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from mmap import mmap
 
+    Words = array[int] | memoryview
     Buffer = bytes | bytearray | memoryview | mmap
 
 MAGIC = 0xEB9F
@@ -138,14 +139,14 @@ class Header:
         self.layout = length + layout_off if layout_len else 0
         self.layout_end = self.layout + layout_len
         self.extended = any(bytes(data[known:length]))
-        if str_len and data[self.strings_end - 1] or not (str_len or split):
+        if (str_len and data[self.strings_end - 1]) or not (str_len or split):
             raise BTFError("BTF strings: the section does not end in NUL")
         if not split and data[self.strings]:
             raise BTFError("BTF strings: the section does not start with NUL")
 
 
-def host_words(data: Buffer, start: int, end: int, byte_order: str) -> Sequence[int]:
-    """The 32-bit words of data[start:end] in host order; a view when no swap is needed, so the data must stay as it is."""
+def host_words(data: Buffer, start: int, end: int, byte_order: str) -> Words:
+    """The 32-bit words of data[start:end] in host order: a view of the data unless they have to be swapped."""
     if byte_order == sys.byteorder:
         return memoryview(data)[start:end].cast("I")
     words = array("I", bytes(data[start:end]))

@@ -112,7 +112,7 @@ class NameScan:
         return sorted(id for offset in offsets for id in self._at(offset, kinds))
 
     def flavored(self) -> dict[str, list[int]]:
-        """essential name -> string offsets of the names that have a flavor."""
+        """Essential name -> string offsets of the names that have a flavor."""
         return self._flavor_offsets()
 
     def _offset_of(self, name: str) -> int:

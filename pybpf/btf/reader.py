@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from mmap import mmap
     from typing import Any
 
-    from pybpf.btf.decode import Words
     from pybpf.btf.index import NameIndex
-    from pybpf.btf.layout import Buffer
+    from pybpf.btf.layout import Buffer, Words
 
 __all__ = ["BTF", "BTFNameError", "essential_name"]
 
@@ -45,7 +44,8 @@ class BTF:
     """The types of one object, kernel or module.
 
     Attributes:
-        data: the raw bytes. byte_order: ``"little"`` or ``"big"``. name: what it describes, for messages.
+        data, header: the raw bytes and their checked header. byte_order: ``"little"`` or ``"big"``.
+        name: what it describes, for messages.
         base: the BTF that ids below `first_id` belong to, or None.
         first_id: the first id of its own: 1, or the number of ids in the base.
         end_of_strings: one past the last string offset, those of the base included.
@@ -57,7 +57,6 @@ class BTF:
         "__weakref__",
         "_count",
         "_deduplicated",
-        "_header",
         "_index",
         "_names",
         "_positions",
@@ -73,6 +72,7 @@ class BTF:
         "data",
         "end_of_strings",
         "first_id",
+        "header",
         "name",
         "pointer_size",
     )
@@ -97,7 +97,7 @@ class BTF:
         self.pointer_size = 8 if base is None else base.pointer_size
         self.first_id = 1 if base is None else len(base)
         self.cache: dict[Any, Any] = {}
-        self._header = header
+        self.header = header
         self._strings_before = 0 if base is None else base.end_of_strings
         self._string_start = header.strings - self._strings_before
         self.end_of_strings = self._strings_before + header.strings_end - header.strings
@@ -144,7 +144,7 @@ class BTF:
     def words(self) -> Words:
         """The type section as 32-bit words in host byte order."""
         if self._words is None:
-            self._words = host_words(self.data, self._header.types, self._header.types_end, self.byte_order)
+            self._words = host_words(self.data, self.header.types, self.header.types_end, self.byte_order)
         return self._words
 
     def positions(self) -> array[int]:
@@ -181,7 +181,7 @@ class BTF:
         own_kinds = array("I", pick(infos, positions)).tobytes()[kinds_at].translate(without_flag)
         infos.insert(0, self.words()[0])
         name_offsets = array("I", pick(infos, positions))
-        header = self._header
+        header = self.header
         self._names = NameScan(self.data, header.strings, header.strings_end, self.first_id, name_offsets, own_kinds)
 
     def _place(self, id: int) -> tuple[int, int]:
