@@ -1,0 +1,159 @@
+"""`.BTF.ext`: what belongs to instructions: functions' types, source lines, CO-RE relocations.
+
+Rules of this file:
+
+* Records are given as they lie in the file, in host byte order; their first word is an instruction offset in **bytes**
+  from the start of the ELF section. Records may be longer than the fields known here.
+* Whatever is wrong raises `BTFError`; a loader may then go on without the section, as libbpf does.
+
+Source: Documentation/bpf/btf.rst (".BTF.ext section"), libbpf's btf_ext_parse().
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+
+from pybpf.btf.layout import MAGIC, VERSION
+from pybpf.errors import BTFError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pybpf.btf.layout import Buffer
+    from pybpf.btf.reader import BTF
+
+HEADER_SIZE = 24
+HEADER_SIZE_WITH_CORE = 32
+FUNC_INFO_SIZE = 8
+"""Bytes of `struct bpf_func_info`: insn_off, type_id."""
+LINE_INFO_SIZE = 16
+"""Bytes of `struct bpf_line_info`: insn_off, file_name_off, line_off, line_col (line << 10 | column)."""
+CORE_RELO_SIZE = 16
+"""Bytes of `struct bpf_core_relo`: insn_off, type_id, access_str_off, kind."""
+
+
+class Records:
+    """The records of one ELF section.
+
+    Attributes:
+        record_size: in bytes, a multiple of 4.
+        data: all records, in host byte order.
+        count: how many there are.
+        offsets: the instruction offset in bytes of each record, in file order.
+    """
+
+    __slots__ = ("_sorted", "count", "data", "offsets", "record_size")
+
+    def __init__(self, record_size: int, data: memoryview) -> None:
+        self.record_size = record_size
+        self.data = data
+        self.count = len(data) // record_size
+        self.offsets: tuple[int, ...] = tuple(data.cast("I")[:: record_size // 4].tolist())
+        self._sorted = all(map(int.__le__, self.offsets, self.offsets[1:]))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __repr__(self) -> str:
+        return f"<Records {self.count} of {self.record_size} bytes>"
+
+    def slice(self, start_byte: int, end_byte: int) -> bytes:
+        """The whole records whose instruction offset is in [start_byte, end_byte), in file order."""
+        size = self.record_size
+        if self._sorted:
+            from bisect import bisect_left
+
+            first = bisect_left(self.offsets, start_byte)
+            last = bisect_left(self.offsets, end_byte, first)
+            return bytes(self.data[first * size : last * size])
+        return b"".join(
+            bytes(self.data[index * size : (index + 1) * size])
+            for index, offset in enumerate(self.offsets)
+            if start_byte <= offset < end_byte
+        )
+
+    def rows(self) -> Iterator[tuple[int, ...]]:
+        """Each record as a tuple of its 32-bit fields."""
+        return struct.iter_unpack(f"={self.record_size // 4}I", self.data)
+
+
+class BTFExt:
+    """A parsed `.BTF.ext` section.
+
+    Attributes:
+        data: the raw section.
+        func_info, line_info, core: ELF section name -> its records.
+    """
+
+    __slots__ = ("core", "data", "func_info", "line_info")
+
+    def __init__(self, data: bytes, btf: BTF) -> None:
+        total = len(data)
+        if total < HEADER_SIZE:
+            raise BTFError(f".BTF.ext header: {total} bytes are too few")
+        order = "<" if btf.byte_order == "little" else ">"
+        magic, version, _flags, length = struct.unpack_from(f"{order}HBBI", data)
+        if magic != MAGIC:
+            raise BTFError(f".BTF.ext header: bad magic {data[:2].hex()} for {btf.byte_order}-endian BTF")
+        if version != VERSION:
+            raise BTFError(f".BTF.ext header: version {version} is not supported")
+        if not HEADER_SIZE <= length <= total or length % 4:
+            raise BTFError(f".BTF.ext header: bad hdr_len {length} of {total} bytes")
+        fields = struct.unpack_from(f"{order}{6 if length >= HEADER_SIZE_WITH_CORE else 4}I", data, 8)
+        self.data = data
+        self.func_info = _area("func_info", data, btf, length, fields[0], fields[1], FUNC_INFO_SIZE)
+        self.line_info = _area("line_info", data, btf, length, fields[2], fields[3], LINE_INFO_SIZE)
+        self.core: dict[str, Records] = {}
+        if len(fields) == 6:
+            self.core = _area("core_relo", data, btf, length, fields[4], fields[5], CORE_RELO_SIZE)
+
+    @classmethod
+    def from_bytes(cls, data: Buffer, btf: BTF) -> BTFExt:
+        """Parse the section; `btf` is the object's `.BTF`, which holds the strings. Raises BTFError."""
+        return cls(bytes(data), btf)
+
+    def __repr__(self) -> str:
+        parts = ((self.func_info, "func_info"), (self.line_info, "line_info"), (self.core, "core"))
+        counts = (f"{sum(map(len, area.values()))} {name}" for area, name in parts)
+        return f"<BTFExt {', '.join(counts)}>"
+
+
+def _area(what: str, data: bytes, btf: BTF, header: int, offset: int, length: int, minimum: int) -> dict[str, Records]:
+    """One of the three areas: a record size, then for each ELF section its name, a count and the records."""
+    if length == 0:
+        return {}
+    start = header + offset
+    if offset % 4 or length % 4 or start + length > len(data):
+        raise BTFError(f".BTF.ext {what}: bad area {offset}+{length}")
+    view = memoryview(data)[start : start + length]
+    if btf.byte_order != sys.byteorder:
+        words = array("I", view.tobytes())
+        words.byteswap()
+        view = memoryview(words.tobytes())
+    numbers = view.cast("I")
+    size = numbers[0]
+    if size < minimum or size % 4:
+        raise BTFError(f".BTF.ext {what}: bad record size {size}")
+    if btf.byte_order != sys.byteorder and size != minimum:
+        raise BTFError(f".BTF.ext {what}: record size {size} in a foreign byte order")
+    found: dict[str, Records] = {}
+    at = 4
+    while at < length:
+        if at + 8 > length:
+            raise BTFError(f".BTF.ext {what}: a section header is cut off at {at}")
+        name = btf.string(numbers[at // 4])
+        count = numbers[at // 4 + 1]
+        end = at + 8 + count * size
+        if count == 0 or end > length:
+            raise BTFError(f".BTF.ext {what}: section {name!r} at {at} has a bad count {count}")
+        records = view[at + 8 : end]
+        if name in found:
+            records = memoryview(bytes(found[name].data) + bytes(records))
+        found[name] = Records(size, records)
+        at = end
+    if not found:
+        raise BTFError(f".BTF.ext {what}: no records")
+    return found
