@@ -1,0 +1,37 @@
+"""What every test shares: a leak is a failure, and tests that need the kernel say why they are skipped."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+def descriptors() -> dict[int, str]:
+    """Every open descriptor of this process and what it is."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the one that listed the folder
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_descriptors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test must close what it opens: BPF descriptors, and any other that it leaves behind."""
+    if request.node.get_closest_marker("keeps_descriptors"):
+        yield
+        return
+    before = descriptors()
+    yield
+    gc.collect()
+    left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what and "bpf" in what}
+    assert not left, f"left open: {left}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "keeps_descriptors: the descriptors that this test leaves are counted by itself")
