@@ -139,7 +139,7 @@ def _area(what: str, data: bytes, btf: BTF, header: int, offset: int, length: in
         raise BTFError(f".BTF.ext {what}: bad record size {size}")
     if btf.byte_order != sys.byteorder and size != minimum:
         raise BTFError(f".BTF.ext {what}: record size {size} in a foreign byte order")
-    found: dict[str, Records] = {}
+    found: dict[str, list[memoryview]] = {}
     at = 4
     while at < length:
         if at + 8 > length:
@@ -149,11 +149,11 @@ def _area(what: str, data: bytes, btf: BTF, header: int, offset: int, length: in
         end = at + 8 + count * size
         if count == 0 or end > length:
             raise BTFError(f".BTF.ext {what}: section {name!r} at {at} has a bad count {count}")
-        records = view[at + 8 : end]
-        if name in found:
-            records = memoryview(bytes(found[name].data) + bytes(records))
-        found[name] = Records(size, records)
+        found.setdefault(name, []).append(view[at + 8 : end])
         at = end
     if not found:
         raise BTFError(f".BTF.ext {what}: no records")
-    return found
+    return {
+        name: Records(size, parts[0] if len(parts) == 1 else memoryview(b"".join(parts)))
+        for name, parts in found.items()
+    }

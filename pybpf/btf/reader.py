@@ -49,7 +49,6 @@ class BTF:
         base: the BTF that ids below `first_id` belong to, or None.
         first_id: the first id of its own: 1, or the number of ids in the base.
         end_of_strings: one past the last string offset, those of the base included.
-        pointer_size: in bytes; BPF objects and 64-bit kernels have 8.
         cache: immutable facts that other modules derive from this BTF.
     """
 
@@ -59,6 +58,7 @@ class BTF:
         "_deduplicated",
         "_index",
         "_names",
+        "_pointer_size",
         "_positions",
         "_steps",
         "_string_start",
@@ -74,7 +74,6 @@ class BTF:
         "first_id",
         "header",
         "name",
-        "pointer_size",
     )
 
     def __init__(
@@ -93,14 +92,14 @@ class BTF:
         self.data = data
         self.base = base
         self.name = name
-        self.byte_order = header.byte_order
-        self.pointer_size = 8 if base is None else base.pointer_size
-        self.first_id = 1 if base is None else len(base)
+        self.byte_order: str = header.byte_order
+        self._pointer_size = 0
+        self.first_id: int = 1 if base is None else len(base)
         self.cache: dict[Any, Any] = {}
         self.header = header
         self._strings_before = 0 if base is None else base.end_of_strings
         self._string_start = header.strings - self._strings_before
-        self.end_of_strings = self._strings_before + header.strings_end - header.strings
+        self.end_of_strings: int = self._strings_before + header.strings_end - header.strings
         self._words: Words | None = None
         self._positions: array[int] | None = None
         self._steps = Steps(bytes(data[header.layout : header.layout_end]))
@@ -201,6 +200,21 @@ class BTF:
         """The stored index turned out to be damaged: do without it."""
         self._index = None
         self._walk()
+
+    @property
+    def is_indexed(self) -> bool:
+        """True while a stored index is in use."""
+        return self._index is not None
+
+    @property
+    def is_walked(self) -> bool:
+        """True when all types have been walked over."""
+        return self._positions is not None
+
+    def check(self) -> None:
+        """Walk over all types and look at the name of each. Raises BTFError when one is malformed."""
+        if self._names is None:
+            self._names = NameTable(self)
 
     # types
 
@@ -313,6 +327,25 @@ class BTF:
             target = self.type(target.type_id)
         raise BTFError(f"BTF {self.name}: type id {id} is a chain of more than {kinds.MAX_DEPTH} types")
 
+    @property
+    def pointer_size(self) -> int:
+        """The size of a pointer in bytes: that of C's long where one is described, else 8. It may be set."""
+        if not self._pointer_size:
+            self._pointer_size = self._long_size() if self.base is None else self.base.pointer_size
+        return self._pointer_size
+
+    @pointer_size.setter
+    def pointer_size(self, size: int) -> None:
+        self._pointer_size = size
+
+    def _long_size(self) -> int:
+        for name in _NAMES_OF_LONG:
+            for id in self.own_ids(name, kinds.KIND_INT):
+                found = self.type(id)
+                if isinstance(found, kinds.Int) and found.size in (4, 8):
+                    return found.size
+        return 8
+
     def size_of(self, id: int) -> int:
         """The size of a type in bytes. Raises BTFError for a type without one (void, functions, forwards)."""
         factor = 1
@@ -382,6 +415,19 @@ class BTF:
         return own_tags if self.base is None else self.base.decl_tags(id) + own_tags
 
 
+_NAMES_OF_LONG = (
+    "long unsigned int",
+    "unsigned long",
+    "long int",
+    "long",
+    "unsigned long int",
+    "int long",
+    "long unsigned",
+    "unsigned int long",
+    "int unsigned long",
+    "int long unsigned",
+    "long int unsigned",
+)
 _SIZED = (kinds.Int, kinds.Composite, kinds.Enumeration, kinds.Datasec, kinds.Float)
 _FOLLOWED = (
     kinds.Array,
