@@ -1,0 +1,183 @@
+"""One table from the results of all kernels: every test by kernel.
+
+A test that some kernel's run did not have is "absent" there. The table is bad when a test failed, or was skipped
+wherever it was met: then nothing has shown that it holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kernel_matrix.kernels import KERNELS
+from kernel_matrix.results import FAILED, PASSED, SKIPPED, KernelResults, Outcome
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every test by kernel. A kernel's outcome is missing from a row where it did not have the test."""
+
+    kernels: list[KernelResults]
+    rows: dict[str, dict[str, Outcome]]  # test -> kernel -> outcome
+
+    @property
+    def failed(self) -> list[tuple[str, str, str]]:
+        """(test, kernel, reason) of what failed."""
+        return [
+            (test, kernel, outcome.reason)
+            for test, row in self.rows.items()
+            for kernel, outcome in row.items()
+            if outcome.result == FAILED
+        ]
+
+    @property
+    def skipped_everywhere(self) -> list[str]:
+        """The tests that ran on no kernel."""
+        return [test for test, row in self.rows.items() if all(outcome.result == SKIPPED for outcome in row.values())]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing failed and every test ran somewhere."""
+        return not self.failed and not self.skipped_everywhere
+
+
+def join(kernels: Iterable[KernelResults]) -> Table:
+    """Join the kernels' results, in the order of the table of kernels; others (a host's) come first."""
+    order = list(KERNELS)
+    columns = sorted(kernels, key=lambda k: (order.index(k.kernel) if k.kernel in order else -1, k.kernel))
+    tests = {test: None for column in columns for test in column.outcomes}
+    rows: dict[str, dict[str, Outcome]] = {test: {} for test in tests}
+    for column in columns:
+        for test in tests:
+            if outcome := column.outcomes.get(test):
+                rows[test][column.kernel] = outcome
+        for module, reason in column.skipped_modules.items():
+            within = [test for test in tests if test.startswith((f"{module}::", f"{module}."))]
+            for test in within or [module]:
+                rows.setdefault(test, {}).setdefault(column.kernel, Outcome(SKIPPED, reason))
+    return Table(columns, dict(sorted(rows.items())))
+
+
+def without_parameters(table: Table) -> dict[str, dict[str, list[Outcome]]]:
+    """The table by test function: function -> kernel -> the outcomes of its parameters."""
+    functions: dict[str, dict[str, list[Outcome]]] = {}
+    for test, row in table.rows.items():
+        cells = functions.setdefault(re.sub(r"\[.*\]$", "", test, flags=re.DOTALL), {})
+        for kernel, outcome in row.items():
+            cells.setdefault(kernel, []).append(outcome)
+    return functions
+
+
+class Footnotes:
+    """Reasons, each numbered once."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def number(self, reason: str) -> int:
+        """The number of a reason, from 1."""
+        return self.numbers.setdefault(reason, len(self.numbers) + 1)
+
+    def lines(self) -> list[str]:
+        """`[number] reason`, one a line."""
+        return [f"[{number}] {reason}" for reason, number in self.numbers.items()]
+
+
+def cell(outcomes: list[Outcome] | None, notes: Footnotes) -> str:
+    """What the table shows for the outcomes of one test function: `pass`, `12 pass, 1 skip [3]`, `FAIL [1]`."""
+    if not outcomes:
+        return "absent"
+    counts = Counter(outcome.result for outcome in outcomes)
+    reasons = sorted({notes.number(o.reason) for o in outcomes if o.result != PASSED and o.reason})
+    words = [
+        word if counts[result] == len(outcomes) == 1 else f"{counts[result]} {word}"
+        for result, word in ((FAILED, "FAIL"), (PASSED, "pass"), (SKIPPED, "skip"))
+        if counts[result]
+    ]
+    return ", ".join(words) + "".join(f" [{number}]" for number in reasons)
+
+
+def _summary(table: Table) -> list[list[str]]:
+    rows = [["kernel", "release", "passed", "failed", "skipped", "tests took", "guest took"]]
+    for column in table.kernels:
+        counts = Counter(row[column.kernel].result for row in table.rows.values() if column.kernel in row)
+        seconds = column.properties.get("seconds")
+        rows.append(
+            [
+                column.kernel,
+                column.properties.get("release", ""),
+                *(str(counts[result]) for result in (PASSED, FAILED, SKIPPED)),
+                f"{column.seconds:.0f} s",
+                f"{float(seconds):.0f} s" if seconds else "",
+            ]
+        )
+    return rows
+
+
+def _functions(table: Table, notes: Footnotes) -> list[list[str]]:
+    names = [column.kernel for column in table.kernels]
+    rows = [["test", *names]]
+    for function, cells in without_parameters(table).items():
+        rows.append([function, *(cell(cells.get(name), notes) for name in names)])
+    return rows
+
+
+def _verdict(table: Table) -> list[str]:
+    lines = [f"failed on {kernel}: {test}: {reason}" for test, kernel, reason in table.failed]
+    lines += [f"ran on no kernel: {test}" for test in table.skipped_everywhere]
+    return lines or ["No test failed, and every test ran on some kernel."]
+
+
+def text(table: Table) -> str:
+    """The table for a terminal."""
+    notes = Footnotes()
+    tests = _columns(_functions(table, notes))
+    return "\n".join(
+        [*tests, "", *notes.lines(), "", *_columns(_summary(table)), "", *_verdict(table), ""],
+    )
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{word:{width}}" for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def markdown(table: Table, date: str) -> str:
+    """The table as a page of documentation, with the date and the commits it was made from."""
+    commits = sorted({column.properties["commit"] for column in table.kernels if "commit" in column.properties})
+    notes = Footnotes()
+    tests = _markdown_rows(_functions(table, notes))
+    lines = [
+        "# The kernels pybpf is tested on",
+        "",
+        f"Made on {date} by `scripts/matrix report`, from commit {', '.join(commits) or 'unknown'}. "
+        "[kernel-matrix.md](kernel-matrix.md) tells how to repeat it.",
+        "",
+        *_markdown_rows(_summary(table)),
+        "",
+        *[f"* {_escape(line)}" for line in _verdict(table)],
+        "",
+        "## Every test",
+        "",
+        "A row is a test function; where it has parameters, they are counted. Numbers in brackets give the reason.",
+        "",
+        *tests,
+        "",
+        "## Reasons",
+        "",
+        *[f"* {_escape(line)}" for line in notes.lines()],
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _markdown_rows(rows: list[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(_escape(word) for word in row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return lines
+
+
+def _escape(word: str) -> str:
+    return re.sub(r"([|<>_*`])", r"\\\1", word)
