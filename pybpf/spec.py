@@ -374,8 +374,8 @@ class ObjectSpec:
 
     def __repr__(self) -> str:
         return (
-            f"<ObjectSpec {self.name!r} {self.byte_order}-endian, {len(self.programs)} programs, {len(self.maps)} maps, "
-            f"{len(self.variables)} variables, license {self.license!r}>"
+            f"<ObjectSpec {self.name!r} {self.byte_order}-endian, {len(self.programs)} programs, "
+            f"{len(self.maps)} maps, {len(self.variables)} variables, license {self.license!r}>"
         )
 
 

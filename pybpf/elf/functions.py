@@ -12,7 +12,10 @@ Source: tools/lib/bpf/libbpf.c, bpf_object__add_programs().
 
 from __future__ import annotations
 
-from pybpf.errors import ObjectError
+from bisect import bisect_right
+from operator import attrgetter
+
+from pybpf.elf.container import STB_LOCAL, STB_WEAK, STT_FUNC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,3 +95,67 @@ class Function:
     def __repr__(self) -> str:
         kind = "program" if self.is_entry else "subprogram"
         return f"<Function {self.name!r} {kind} in {self.section!r} at {self.start}, {self.count} instructions>"
+
+
+_BY_START = attrgetter("start")
+
+
+class FunctionTable:
+    """The functions of a file by place.
+
+    Attributes:
+        functions: all of them, sorted by section and start.
+        sections: index of a section -> its functions, sorted by start.
+    """
+
+    __slots__ = ("functions", "sections")
+
+    def __init__(self, sections: dict[int, list[Function]]) -> None:
+        self.sections = sections
+        self.functions = [function for index in sorted(sections) for function in sections[index]]
+
+    def at(self, section_index: int, instruction: int) -> Function | None:
+        """The function that covers an instruction of a section, or None."""
+        return find(self.sections.get(section_index, []), instruction)
+
+
+def find(functions: list[Function], instruction: int) -> Function | None:
+    """The one of a section's functions, sorted by start, that covers an instruction, or None."""
+    position = bisect_right(functions, instruction, key=_BY_START) - 1
+    if position < 0:
+        return None
+    function = functions[position]
+    return function if instruction < function.start + function.count else None
+
+
+def read_functions(container: Container, code: dict[int, Section]) -> FunctionTable:
+    """The functions of the given sections (index -> section).
+
+    Raises:
+        ObjectError: a function is not made of whole instructions, leaves its section, or is a static entry program.
+    """
+    sections: dict[int, list[Function]] = {index: [] for index in code}
+    contents: dict[int, bytes] = {}
+    for symbol in container.symbols(STT_FUNC):
+        section = code.get(symbol.section)
+        if section is None:
+            continue
+        content = contents.get(section.index)
+        if content is None:
+            content = contents[section.index] = bytes(container.content(section))
+        place = f"section {section.name!r}: function {symbol.name!r} at offset {symbol.value} with {symbol.size} bytes"
+        if symbol.value % INSTRUCTION_SIZE or symbol.size % INSTRUCTION_SIZE or symbol.size == 0:
+            raise container.error(f"{place} is not made of whole instructions")
+        if symbol.value + symbol.size > len(content):
+            raise container.error(f"{place} reaches over the end of the section ({len(content)} bytes)")
+        if symbol.bind == STB_LOCAL and section.name != TEXT:
+            raise container.error(f"section {section.name!r}: program {symbol.name!r} must not be static")
+        code_bytes = content[symbol.value : symbol.value + symbol.size]
+        function = Function(symbol.name, section.name, section.index, symbol.value // INSTRUCTION_SIZE, code_bytes)
+        function.is_global = symbol.bind != STB_LOCAL
+        function.is_weak = symbol.bind == STB_WEAK
+        function.is_hidden = function.is_global and symbol.is_hidden
+        sections[section.index].append(function)
+    for functions in sections.values():
+        functions.sort(key=_BY_START)
+    return FunctionTable(sections)
