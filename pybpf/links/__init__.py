@@ -1,0 +1,107 @@
+"""Links: attaching programs, one module for each way.
+
+`attach(program)` goes by the program's section. Every other function takes the program first and its target next, and
+gives a `Link` (or `Links`), which detaches when it is closed.
+"""
+
+from __future__ import annotations
+
+from pybpf.links.base import Attachment, Link, Links, PerfLink, iter_links
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybpf.links.auto import attach, auto_attaches
+    from pybpf.links.cgroup import attach_cgroup
+    from pybpf.links.iter import IterLink, attach_iter
+    from pybpf.links.kprobe import attach_kprobe, attach_kretprobe, attach_kretsyscall, attach_ksyscall
+    from pybpf.links.kprobe_multi import attach_kprobe_multi
+    from pybpf.links.netfilter import attach_netfilter
+    from pybpf.links.netns import attach_netns
+    from pybpf.links.perf_event import attach_perf_event, attach_perf_fd
+    from pybpf.links.raw_tracepoint import attach_raw_tracepoint
+    from pybpf.links.socket import attach_reuseport, attach_socket_filter
+    from pybpf.links.sockmap import attach_sockmap
+    from pybpf.links.tcx import attach_netkit, attach_tcx
+    from pybpf.links.trace import attach_freplace, attach_trace
+    from pybpf.links.tracepoint import attach_tracepoint
+    from pybpf.links.uprobe import attach_uprobe, attach_uretprobe
+    from pybpf.links.uprobe_multi import attach_uprobe_multi
+    from pybpf.links.xdp import attach_xdp
+
+_HOME = {
+    "IterLink": "iter",
+    "attach": "auto",
+    "attach_cgroup": "cgroup",
+    "attach_freplace": "trace",
+    "attach_iter": "iter",
+    "attach_kprobe": "kprobe",
+    "attach_kprobe_multi": "kprobe_multi",
+    "attach_kretprobe": "kprobe",
+    "attach_kretsyscall": "kprobe",
+    "attach_ksyscall": "kprobe",
+    "attach_netfilter": "netfilter",
+    "attach_netkit": "tcx",
+    "attach_netns": "netns",
+    "attach_perf_event": "perf_event",
+    "attach_perf_fd": "perf_event",
+    "attach_raw_tracepoint": "raw_tracepoint",
+    "attach_reuseport": "socket",
+    "attach_socket_filter": "socket",
+    "attach_sockmap": "sockmap",
+    "attach_tcx": "tcx",
+    "attach_trace": "trace",
+    "attach_tracepoint": "tracepoint",
+    "attach_uprobe": "uprobe",
+    "attach_uprobe_multi": "uprobe_multi",
+    "attach_uretprobe": "uprobe",
+    "attach_xdp": "xdp",
+    "auto_attaches": "auto",
+}
+
+__all__ = [
+    "Attachment",
+    "IterLink",
+    "Link",
+    "Links",
+    "PerfLink",
+    "attach",
+    "attach_cgroup",
+    "attach_freplace",
+    "attach_iter",
+    "attach_kprobe",
+    "attach_kprobe_multi",
+    "attach_kretprobe",
+    "attach_kretsyscall",
+    "attach_ksyscall",
+    "attach_netfilter",
+    "attach_netkit",
+    "attach_netns",
+    "attach_perf_event",
+    "attach_perf_fd",
+    "attach_raw_tracepoint",
+    "attach_reuseport",
+    "attach_socket_filter",
+    "attach_sockmap",
+    "attach_tcx",
+    "attach_trace",
+    "attach_tracepoint",
+    "attach_uprobe",
+    "attach_uprobe_multi",
+    "attach_uretprobe",
+    "attach_xdp",
+    "auto_attaches",
+    "iter_links",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'pybpf.links' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"pybpf.links.{home}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,397 @@
+"""What an attachment is in Python: `Link`, its kinds, and `Links`, a group of them.
+
+Rules:
+
+* A link is one attachment. It detaches when its last holder lets go: `close()` drops this process's hold, a pin
+  (`pin()`) is another holder.
+* `close()` may be called twice, `with` calls it, and a link that is forgotten warns (`ResourceWarning`) and detaches.
+* Some attachments have no link object in the kernel (a perf event before Linux 5.15, a socket filter). They are
+  `Link` as well: closing undoes them, and what needs a link object raises `NotSupportedError`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pybpf import syscall
+from pybpf.constants import BPF_F_REPLACE, BPF_LINK_TYPE_ITER
+from pybpf.errors import BPFError, BPFNotFoundError, ClosedError, NotSupportedError, ObjectError
+from pybpf.links.refusal import CAP_SYS_ADMIN, permission_hints, refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Protocol, Self
+
+    from pybpf.abi import LinkType
+    from pybpf.btf.reader import BTF
+    from pybpf.spec import ProgramSpec
+    from pybpf.syscall import FD, LinkInfo
+    from pybpf.tracefs import ProbeEvent
+
+    class Attachable(Protocol):
+        """What attaching needs of a program."""
+
+        def fileno(self) -> int: ...
+        @property
+        def name(self) -> str: ...
+        @property
+        def type_number(self) -> int: ...
+        @property
+        def attach_type_number(self) -> int: ...
+        @property
+        def spec(self) -> ProgramSpec | None: ...
+        @property
+        def btf(self) -> BTF | None: ...
+
+
+class Link:
+    """One attachment of a program to a hook. Made by the attach functions; a context manager.
+
+    Attributes:
+        kind: the way of attaching, for example ``"tracepoint"``.
+        target: what the program is attached to, for example ``"sched/sched_process_exec"``.
+    """
+
+    __slots__ = ("__weakref__", "_fd", "_id", "_open", "_pin_path", "kind", "target")
+
+    def __init__(self, fd: FD | None, kind: str, target: str) -> None:
+        """Takes ownership of the descriptor of a link; None for an attachment without a link object."""
+        self._open = True
+        self._fd = fd
+        self._id = 0
+        self._pin_path = ""
+        self.kind = kind
+        self.target = target
+
+    # --- getting one -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open_pinned(cls, path: str | os.PathLike[str]) -> Link:
+        """The link that is pinned at a path of a BPF file system. Since Linux 5.7.
+
+        Raises:
+            BPFNotFoundError: nothing is there.
+            ObjectError: what is pinned there is no link.
+        """
+        text = os.fspath(path)
+        fd = syscall.obj_get(text)
+        try:
+            if not _is_link(fd):
+                raise ObjectError(f"{text}: what is pinned there is not a link")
+            return _adopt(fd, text)
+        except BaseException:
+            fd.close()
+            raise
+
+    @classmethod
+    def from_id(cls, link_id: int) -> Link:
+        """The link of this id. Needs CAP_SYS_ADMIN; since Linux 5.8.
+
+        Raises:
+            BPFNotFoundError: there is no such link.
+        """
+        fd = syscall.link_get_fd_by_id(link_id)
+        try:
+            return _adopt(fd, "")
+        except BaseException:
+            fd.close()
+            raise
+
+    # --- using it --------------------------------------------------------------------------------------------------
+
+    @property
+    def fd(self) -> FD:
+        """The descriptor of the link object.
+
+        Raises:
+            ClosedError: the link is closed.
+            NotSupportedError: the kernel has no link object for this attachment.
+        """
+        if not self._open:
+            raise ClosedError(f"{self._words()} is closed")
+        if self._fd is None:
+            raise NotSupportedError(errno.EOPNOTSUPP, "bpf", f"{self._words()} has no link object in this kernel")
+        return self._fd
+
+    def fileno(self) -> int:
+        return self.fd.fileno()
+
+    @property
+    def closed(self) -> bool:
+        return not self._open
+
+    @property
+    def id(self) -> int:
+        """The kernel's id of the link; 0 when there is no link object. Since Linux 5.8."""
+        if not self._id and self._fd is not None:
+            self._id = int(syscall.link_info(self.fd).id)
+        return self._id
+
+    @property
+    def type(self) -> LinkType:
+        """The kernel's type of the link."""
+        from pybpf.abi import LinkType
+
+        return LinkType(self.info().type)
+
+    def info(self, *, arrays: bool = False) -> LinkInfo:
+        """What the kernel tells about the link; `pybpf.syscall.link_info` lists the fields. Since Linux 5.8.
+
+        Args:
+            arrays: fetch the addresses, offsets and cookies of links with many targets (Linux 6.6 and later).
+        """
+        return syscall.link_info(self.fd, arrays=arrays)
+
+    def update(self, program: Attachable, *, old: Attachable | None = None) -> None:
+        """Puts another program of the same type in the place of the attached one, without a gap.
+
+        For cgroup, XDP, tcx, netkit, network namespace, netfilter (Linux 6.x), sockmap and iterator links.
+
+        Args:
+            program: the new program.
+            old: when given, the kernel checks that this is the program attached now.
+
+        Raises:
+            BPFError: EINVAL, this type of link cannot be updated; EPERM, the program attached is not `old`.
+        """
+        try:
+            if old is None:
+                syscall.link_update(self.fd, program)
+            else:
+                syscall.link_update(self.fd, program, flags=BPF_F_REPLACE, old_prog_fd=old)
+        except BPFError as error:
+            hints = {
+                errno.EINVAL: f"{self.kind} links may not be updatable, or the program is of another type",
+                errno.EPERM: "The attached program is not the expected one",
+            }
+            raise refused(error, f"updating {self._words()} to {program.name!r}", hints) from None
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Makes the link a file in a BPF file system, which keeps it attached after `close()`. Since Linux 5.7."""
+        text = os.fspath(path)
+        try:
+            syscall.obj_pin(text, self.fd)
+        except BPFError as error:
+            hints = {
+                errno.EPERM: "Pins live in a BPF file system (mount -t bpf bpf /sys/fs/bpf), without dots in names"
+            }
+            raise refused(error, f"pinning {self._words()} at {text}", hints) from None
+        self._pin_path = text
+
+    def unpin(self) -> None:
+        """Removes the pin that `pin()` made, or that `open_pinned()` opened. Nothing happens without one."""
+        path, self._pin_path = self._pin_path, ""
+        if path:
+            os.unlink(path)
+
+    @property
+    def pin_path(self) -> str:
+        """Where this link is pinned, as far as this object knows; may be empty."""
+        return self._pin_path
+
+    # --- letting go ------------------------------------------------------------------------------------------------
+
+    def detach(self) -> None:
+        """Ends the attachment now: forces the program off its hook where the kernel can, removes the pin, and closes.
+
+        The kernel can for cgroup, network namespace, XDP, tcx, netkit and sockmap links (BPF_LINK_DETACH, Linux 5.9).
+        Links of the other types stay attached while another process or another pin holds them.
+        """
+        if not self._open:
+            return
+        try:
+            self._force()
+            self.unpin()
+        finally:
+            self.close()
+
+    def _force(self) -> None:
+        if self._fd is None:
+            return
+        try:
+            syscall.link_detach(self._fd)
+        except NotSupportedError:
+            return
+        except BPFError as error:
+            if error.errno != errno.EINVAL:  # kernels before 5.9 do not know the command
+                raise refused(error, f"detaching {self._words()}") from None
+
+    def close(self) -> None:
+        """Drops the hold on the attachment: it ends, unless it is pinned or held elsewhere. May be called twice."""
+        if self._open:
+            self._open = False
+            self._release()
+
+    def _release(self) -> None:
+        if self._fd is not None:
+            self._fd.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", False):
+            import warnings
+
+            warnings.warn(f"unclosed link: {self._words()}", ResourceWarning, stacklevel=2, source=self)
+            self.close()
+
+    def _words(self) -> str:
+        return f"{self.kind} {self.target}".rstrip()
+
+    def __repr__(self) -> str:
+        if not self._open:
+            return f"<Link {self._words()} closed>"
+        try:
+            number = f" id={self.id}" if self._fd is not None else ""
+        except BPFError:
+            number = ""
+        return f"<Link {self._words()}{number}>"
+
+
+class PerfLink(Link):
+    """A program on a perf event: a link of type perf_event (Linux 5.15), or a program set on the event by ioctl."""
+
+    __slots__ = ("_event", "_perf")
+
+    def __init__(self, fd: FD | None, perf: FD, kind: str, target: str, event: ProbeEvent | None = None) -> None:
+        """Takes ownership of the link, of the perf event, and of the probe event that it uses."""
+        super().__init__(fd, kind, target)
+        self._perf = perf
+        self._event = event
+
+    @property
+    def perf_fd(self) -> FD:
+        """The descriptor of the perf event.
+
+        Raises:
+            ClosedError: the link is closed.
+        """
+        if not self._open:
+            raise ClosedError(f"{self._words()} is closed")
+        return self._perf
+
+    def _release(self) -> None:
+        try:
+            if not self._pin_path:
+                syscall.perf_disable(self._perf)
+        finally:
+            self._perf.close()
+            super()._release()
+            if self._event is not None:
+                self._event.remove()
+
+
+class Attachment(Link):
+    """An attachment that the kernel keeps without a link object: closing calls what undoes it.
+
+    It does not end with this process by itself: whoever forgets it leaves the program attached.
+    """
+
+    __slots__ = ("_held", "_undo")
+
+    def __init__(self, kind: str, target: str, undo: Callable[[], None], held: tuple[FD, ...] = ()) -> None:
+        """Takes ownership of the descriptors that `undo` needs."""
+        super().__init__(None, kind, target)
+        self._undo = undo
+        self._held = held
+
+    def _release(self) -> None:
+        try:
+            self._undo()
+        finally:
+            for fd in self._held:
+                fd.close()
+
+
+class Links(list[Link]):
+    """A group of links that are closed together, the last one first. A context manager.
+
+    Attributes:
+        skipped: programs that were left out, each with the reason.
+        failed: programs that could not be attached, each with the error.
+    """
+
+    def __init__(self, links: Iterable[Link] = ()) -> None:
+        super().__init__(links)
+        self.skipped: list[tuple[Attachable, str]] = []
+        self.failed: list[tuple[Attachable, Exception]] = []
+
+    def close(self) -> None:
+        """Closes every link; the first error is raised after all have been tried."""
+        self._each("close")
+
+    def detach(self) -> None:
+        """Detaches every link; the first error is raised after all have been tried."""
+        self._each("detach")
+
+    def _each(self, method: str) -> None:
+        failure: Exception | None = None
+        for link in reversed(self):
+            try:
+                getattr(link, method)()
+            except Exception as error:  # the rest must be closed all the same
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    @property
+    def closed(self) -> bool:
+        return all(link.closed for link in self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Links {list.__repr__(self)}>"
+
+
+def iter_links() -> Iterator[LinkInfo]:
+    """What the kernel tells about each link of the system, by ascending id. Needs CAP_SYS_ADMIN; since Linux 5.8.
+
+    `Link.from_id(info.id)` opens one of them.
+    """
+    number: int | None = 0
+    while True:
+        try:
+            number = syscall.link_get_next_id(number)
+        except BPFError as error:
+            raise refused(error, "listing links", permission_hints(CAP_SYS_ADMIN)) from None
+        if number is None:
+            return
+        try:
+            fd = syscall.link_get_fd_by_id(number)
+        except (BPFNotFoundError, BlockingIOError):  # gone since, or not yet whole
+            continue
+        with fd:
+            info = syscall.link_info(fd)
+        yield info
+
+
+def _is_link(fd: FD) -> bool:
+    """Whether a descriptor is a link: the kernel names the anonymous inodes of its objects."""
+    return os.readlink(f"/proc/self/fd/{fd.fileno()}") in ("anon_inode:bpf_link", "anon_inode:bpf-link")
+
+
+def _adopt(fd: FD, pin_path: str) -> Link:
+    """A `Link` for a descriptor that came from the kernel."""
+    from pybpf.links.describe import kind_of, target_of
+
+    info = syscall.link_info(fd)
+    make = Link
+    if info.type == BPF_LINK_TYPE_ITER:
+        from pybpf.links.iter import IterLink
+
+        make = IterLink
+    link = make(fd, kind_of(info), target_of(info))
+    link._id = info.id
+    link._pin_path = pin_path
+    return link

@@ -1,0 +1,136 @@
+"""cgroup hooks: programs that see what the processes of a cgroup (version 2) and of those below it do.
+
+A link needs Linux 5.7. Before that BPF_PROG_ATTACH with BPF_F_ALLOW_MULTI is used; such a program stays attached until
+the link object here is closed, also when the process dies without closing it.
+
+Source: kernel/bpf/cgroup.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pybpf import constants as c
+from pybpf import syscall
+from pybpf.errors import BPFError, ObjectError
+from pybpf.links.anchor import HINTS, anchor
+from pybpf.links.base import Attachment, Link
+from pybpf.links.describe import hook_name
+from pybpf.links.refusal import CAP_NET_ADMIN, attaching, permission_hints, refused
+from pybpf.links.targets import duplicate, open_cgroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybpf.links.base import Attachable
+    from pybpf.syscall import FD, FdLike
+
+SINGLE_HOOK = {
+    c.BPF_PROG_TYPE_SOCK_OPS: c.BPF_CGROUP_SOCK_OPS,
+    c.BPF_PROG_TYPE_CGROUP_DEVICE: c.BPF_CGROUP_DEVICE,
+    c.BPF_PROG_TYPE_CGROUP_SYSCTL: c.BPF_CGROUP_SYSCTL,
+    c.BPF_PROG_TYPE_CGROUP_SOCK: c.BPF_CGROUP_INET_SOCK_CREATE,
+}
+"""The attach type of programs that were loaded without one."""
+
+
+def attach_cgroup(
+    program: Attachable,
+    cgroup: str | os.PathLike[str] | FdLike,
+    attach_type: int | None = None,
+    *,
+    before: Link | Attachable | None = None,
+    after: Link | Attachable | None = None,
+    first: bool = False,
+    last: bool = False,
+    preorder: bool = False,
+    expected_revision: int = 0,
+) -> Link:
+    """Attaches a program to a cgroup. Since Linux 4.10; as a link since 5.7.
+
+    Args:
+        program: of a cgroup type (cgroup_skb, cgroup_sock, sock_ops ...) or of type lsm loaded for lsm_cgroup.
+        cgroup: the cgroup's directory, as a path or a descriptor.
+        attach_type: the hook, an `AttachType`; default: the one the program was loaded for.
+        before: a `Link` or program to stand before (this and the next three: Linux 6.17).
+        after: a `Link` or program to stand after.
+        first: stand before all others.
+        last: stand after all others, which is the default.
+        preorder: run before the programs of the cgroups below (Linux 6.15).
+        expected_revision: refuse when the list was changed since (Linux 6.17); 0 does not check.
+
+    Raises:
+        BPFNotFoundError: there is no such directory.
+        BPFError: it is no cgroup version 2 directory (EBADF); the program does not fit the hook (EINVAL).
+        BPFPermissionError: CAP_NET_ADMIN is missing, or an ancestor's program forbids others.
+    """
+    hook = hook_of(program) if attach_type is None else int(attach_type)
+    flags, relative = anchor(before, after, first, last)
+    if preorder:
+        flags |= c.BPF_F_PREORDER
+    name = os.fspath(cgroup) if isinstance(cgroup, (str, os.PathLike)) else f"cgroup of descriptor {cgroup}"
+    what = attaching(program, f"{hook_name(hook)} of {name}")
+    directory = open_cgroup(cgroup)
+    try:
+        fd = syscall.link_create(
+            program, directory, hook, flags=flags, relative_fd=relative, expected_revision=expected_revision
+        )
+    except BPFError as error:
+        placed = flags or expected_revision
+        try:
+            if error.errno == errno.EINVAL and not placed and not has_cgroup_link(program, hook):
+                return _attach_without_link(program, directory, hook, name, what)
+            raise refused(error, what, _hints(bool(placed))) from None
+        except BaseException:
+            directory.close()
+            raise
+    directory.close()
+    return Link(fd, "cgroup", f"{hook_name(hook)} of {name}")
+
+
+def hook_of(program: Attachable) -> int:
+    """The attach type of a program: the one it was loaded for, or the only one that its type has.
+
+    Raises:
+        ObjectError: neither says it.
+    """
+    hook = program.attach_type_number or SINGLE_HOOK.get(program.type_number, 0)
+    if not hook and program.type_number != c.BPF_PROG_TYPE_CGROUP_SKB:
+        raise ObjectError(f"{program.name!r} was loaded for no hook: say attach_type=")
+    return hook
+
+
+def has_cgroup_link(program: Attachable, hook: int) -> bool:
+    """Whether the kernel knows links to cgroups: it then looks at the cgroup's descriptor before all else."""
+    try:
+        syscall.link_create(program, -1, hook).close()
+    except BPFError as error:
+        return error.errno == errno.EBADF
+    return True
+
+
+def _attach_without_link(program: Attachable, directory: FD, hook: int, name: str, what: str) -> Attachment:
+    """Attaches with BPF_PROG_ATTACH. Takes ownership of `directory` when it succeeds."""
+    held = duplicate(program)
+    try:
+        syscall.prog_attach(directory, held, hook, flags=c.BPF_F_ALLOW_MULTI)
+    except BPFError as error:
+        held.close()
+        raise refused(error, what, _hints(False)) from None
+
+    def undo() -> None:
+        syscall.prog_detach(directory, hook, prog_fd=held)
+
+    return Attachment("cgroup", f"{hook_name(hook)} of {name}", undo, (held, directory))
+
+
+def _hints(placed: bool) -> dict[int, str]:
+    invalid = "The program does not fit this hook"
+    if placed:
+        invalid += ", or the kernel has no places in the list (Linux 6.17)"
+    return {
+        **HINTS,
+        errno.EINVAL: invalid,
+        errno.EBADF: "The directory is not one of a cgroup version 2 file system",
+        **permission_hints(CAP_NET_ADMIN, "A program of a cgroup above was attached so that it forbids others"),
+    }

@@ -1,0 +1,84 @@
+"""Programs on sockets: socket filters, and the choice among sockets that share a port.
+
+The kernel has no link for these: the program stays on the socket until `close()` here, or until the socket is closed.
+
+Source: socket(7), SO_ATTACH_BPF and SO_ATTACH_REUSEPORT_EBPF; net/core/filter.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pybpf import syscall
+from pybpf.errors import BPFError
+from pybpf.links.base import Attachment
+from pybpf.links.refusal import CAP_NET_ADMIN, attaching, permission_hints, refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pybpf.links.base import Attachable
+    from pybpf.syscall import FdLike
+
+
+def attach_socket_filter(program: Attachable, socket: FdLike) -> Attachment:
+    """Puts a filter on a socket: it says how many bytes of each packet are kept, 0 drops it. Since Linux 3.19.
+
+    Args:
+        program: of type socket_filter.
+        socket: a socket object or its descriptor. It is not closed with the link, and not held open by it.
+
+    Raises:
+        BPFError: the descriptor is no socket (ENOTSOCK), or its filter is locked (EPERM).
+    """
+    return _attach(program, socket, "socket_filter", syscall.attach_socket_filter, syscall.detach_socket_filter)
+
+
+def attach_reuseport(program: Attachable, socket: FdLike) -> Attachment:
+    """Lets a program choose among the sockets of a SO_REUSEPORT group. Since Linux 4.19; detached since 5.3.
+
+    Args:
+        program: of type sk_reuseport, or socket_filter.
+        socket: a socket of the group, with SO_REUSEPORT set.
+
+    Raises:
+        BPFError: the socket is in no group (EINVAL), or no socket (ENOTSOCK).
+    """
+    return _attach(program, socket, "sk_reuseport", syscall.attach_reuseport, syscall.detach_reuseport)
+
+
+def _attach(
+    program: Attachable,
+    socket: FdLike,
+    kind: str,
+    attach: Callable[[FdLike, FdLike], None],
+    detach: Callable[[FdLike], None],
+) -> Attachment:
+    number = syscall.fileno(socket)
+    target = f"socket {number}"
+    try:
+        attach(socket, program)
+    except BPFError as error:
+        hints = {
+            errno.EINVAL: "The program's type does not fit, or the socket does not have SO_REUSEPORT set",
+            errno.ENOTSOCK: "The descriptor is not a socket",
+            **permission_hints(CAP_NET_ADMIN, "The socket's filter is locked (SO_LOCK_FILTER)"),
+        }
+        raise refused(error, attaching(program, target), hints) from None
+    inode = os.fstat(number).st_ino
+
+    def undo() -> None:
+        if _is_same_socket(number, inode):
+            detach(number)
+
+    return Attachment(kind, target, undo)
+
+
+def _is_same_socket(number: int, inode: int) -> bool:
+    """Whether a descriptor still is the socket that it was: its number may have been given to another file."""
+    try:
+        return os.fstat(number).st_ino == inode
+    except OSError:
+        return False
