@@ -137,13 +137,15 @@ def _make_plain(btf: BTF, described: Type, name: str, label: str, depth: int) ->
         members = EnumMembers(label or "enum", described.values)
         return EnumCodec(described.size, described.is_signed, members, name, btf.byte_order)
     if isinstance(described, Float):
+        _check_size(described, described.size, name)
         make = FloatCodec if described.size in FLOAT_CODES else OpaqueCodec
         return make(described.size, name, btf.byte_order)
     if isinstance(described, Array):
         return _make_array(btf, described, name, depth)
     if isinstance(described, Composite | Datasec):
         return _make_composite(btf, described, name, label, depth)
-    raise BTFError(f"type {described.id}: {kind_name(described.kind)} {described.name} has no values")
+    told = f"{kind_name(described.kind)} {described.name}".rstrip()
+    raise BTFError(f"type {described.id}: {told} has no values")
 
 
 def _check_size(described: Type, size: int, name: str) -> None:

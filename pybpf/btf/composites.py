@@ -528,8 +528,8 @@ class OverlayCodec(CompositeCodec):
             raise TypeError(f"{self._path(where)}: {self.c_name} takes its own value or a dict, not {value!r}")
         given = self._by_number(value, where)
         data = bytearray(self.size)
-        # Numbers last: text and truth values do not say all of their bytes.
-        for number in sorted(given, key=lambda number: isinstance(self.fields[number].codec, IntCodec)):
+        # Numbers and bytes last: text, truth values and padded structs do not say all of their bytes.
+        for number in sorted(given, key=lambda number: isinstance(self.fields[number].codec, IntCodec | BytesCodec)):
             self._write(data, number, given[number], where)
         self._refuse_clash(bytes(data), given, where)
         return bytes(data)

@@ -311,20 +311,20 @@ class IntCodec(Codec):
 
     @property
     def is_direct(self) -> bool:  # type: ignore[override]
-        return self._is_plain
+        return len(self.code) == 1
 
     @property
     def _is_plain(self) -> bool:
         return len(self.code) == 1
 
     def expression(self, variable: str, source: Source) -> str:
-        if self._is_plain:
+        if len(self.code) == 1:
             return variable
         return f"{source.constant(partial(int.from_bytes, signed=self.is_signed))}({variable}, {self.byte_order!r})"
 
     def argument(self, value: Any, where: str) -> int | bytes:
         number = check_range(to_integer(value, where, self.c_name), self.low, self.high, where, self.c_name)
-        if self._is_plain:
+        if len(self.code) == 1:
             return number
         return number.to_bytes(self.size, self.byte_order, signed=self.is_signed)
 
@@ -456,20 +456,16 @@ class EnumCodec(IntCodec):
         self.members = members
 
     @property
-    def is_direct(self) -> bool:  # type: ignore[override]
-        return len(self.code) == 1
-
-    @property
     def _is_plain(self) -> bool:
         return False
 
     def expression(self, variable: str, source: Source) -> str:
-        return f"{source.constant(self.members)}[{variable}]"
+        return f"{source.constant(self.members)}[{super().expression(variable, source)}]"
 
-    def argument(self, value: Any, where: str) -> int:
+    def argument(self, value: Any, where: str) -> int | bytes:
         if isinstance(value, str):
             value = self.members.value_of(value, where, self.c_name)
-        return check_range(to_integer(value, where, self.c_name), self.low, self.high, where, self.c_name)
+        return super().argument(value, where)
 
     def parse(self, text: str) -> int:
         name = text.strip()
