@@ -5,13 +5,15 @@ Rules of this file: the walk over the section has already proved that the type l
 
 from __future__ import annotations
 
+from itertools import repeat
+
 from pybpf.btf import kinds
 from pybpf.btf.kinds import DatasecEntry, Member, Param
 from pybpf.btf.layout import TYPE_WORDS, info_kind, info_vlen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pybpf.btf.layout import Words
     from pybpf.btf.reader import BTF
@@ -64,33 +66,34 @@ def _array(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.A
 
 def _composite(cls: type[kinds.Composite]) -> Decoder:
     def decoder(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Composite:
-        string = btf.string
-        elements = zip(*_columns(words, position, 3), strict=True)
+        names, targets, offsets = _columns(words, position, 3)
         kind_flag = _kind_flag(words, position)
+        sizes: Iterable[int] = repeat(0)
         if kind_flag:
-            members = [Member(string(text), target, bits & 0xFFFFFF, bits >> 24) for text, target, bits in elements]
-        else:
-            members = [Member(string(text), target, bits) for text, target, bits in elements]
-        return cls(btf, id, name, words[position + 2], tuple(members), kind_flag)
+            sizes = [bits >> 24 for bits in offsets]
+            offsets = [bits & 0xFFFFFF for bits in offsets]
+        members = tuple(map(Member, btf.strings(names), targets, offsets, sizes))
+        return cls(btf, id, name, words[position + 2], members, kind_flag)
 
     return decoder
 
 
 def _enum(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Enum:
-    string = btf.string
+    names, numbers = _columns(words, position, 2)
     signed = _kind_flag(words, position)
-    flip = _SIGN_32 if signed else 0
-    elements = zip(*_columns(words, position, 2), strict=True)
-    values = tuple([(string(text), (value ^ flip) - flip) for text, value in elements])
+    if signed:
+        numbers = [(number ^ _SIGN_32) - _SIGN_32 for number in numbers]
+    values = tuple(zip(btf.strings(names), numbers, strict=True))
     return kinds.Enum(btf, id, name, words[position + 2], signed, values)
 
 
 def _enum64(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Enum64:
-    string = btf.string
+    names, lows, highs = _columns(words, position, 3)
+    numbers = [high << 32 | low for low, high in zip(lows, highs, strict=True)]
     signed = _kind_flag(words, position)
-    flip = _SIGN_64 if signed else 0
-    elements = zip(*_columns(words, position, 3), strict=True)
-    values = tuple([(string(text), ((high << 32 | low) ^ flip) - flip) for text, low, high in elements])
+    if signed:
+        numbers = [(number ^ _SIGN_64) - _SIGN_64 for number in numbers]
+    values = tuple(zip(btf.strings(names), numbers, strict=True))
     return kinds.Enum64(btf, id, name, words[position + 2], signed, values)
 
 
@@ -103,8 +106,8 @@ def _func(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Fu
 
 
 def _func_proto(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.FuncProto:
-    elements = zip(*_columns(words, position, 2), strict=True)
-    params = tuple([Param(btf.string(text), target) for text, target in elements])
+    names, targets = _columns(words, position, 2)
+    params = tuple(map(Param, btf.strings(names), targets))
     return kinds.FuncProto(btf, id, name, words[position + 2], params)
 
 

@@ -181,14 +181,14 @@ class Steps(dict[int, int]):
         return TYPE_WORDS + entry[0] // 4 + entry[1] // 4 * vlen
 
 
-def walk(infos: Sequence[int], steps: Steps) -> list[int]:
+def walk(infos: Sequence[int], steps: Steps) -> array[int]:
     """The word index of every type, and last the end of the section. Raises BTFError when the types do not tile it.
 
     `infos` is the type section without its first word, so that ``infos[position]`` is the info word of the type at
     `position`. The loop is written out because it is the price of opening a kernel's BTF without an index.
     """
     position = 0
-    positions = [0]
+    positions = array("I", (0,))
     append = positions.append
     try:
         while True:

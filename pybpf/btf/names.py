@@ -13,19 +13,22 @@ A third, the stored index of a kernel's names, is `pybpf.btf.index`.
 from __future__ import annotations
 
 import sys
+from array import array
+from bisect import bisect_left
 from itertools import compress
 from operator import itemgetter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Collection, Iterable
-    from mmap import mmap
 
     from pybpf.btf.reader import BTF
 
 ENCODING_ERRORS = "backslashreplace"
 """How names that are not UTF-8 are shown: always printable."""
+
+
+_CHUNK = 4096
 
 
 def essential_name(name: str) -> str:
@@ -86,34 +89,25 @@ class NameTable:
 class NameScan:
     """Names of a kernel's types, found by searching."""
 
-    __slots__ = ("_all", "_data", "_end", "_first_id", "_flavors", "_kinds", "_name_offsets", "_parts", "_start")
+    __slots__ = ("_btf", "_data", "_end", "_flavors", "_kinds", "_parts", "_start")
 
-    def __init__(
-        self, data: bytes | mmap, start: int, end: int, first_id: int, name_offsets: array[int], kinds: bytes
-    ) -> None:
-        """`data[start:end]` is the string section; `name_offsets` and `kinds` say of each type its name and kind."""
-        self._data = data
-        self._start = start
-        self._end = end
-        self._first_id = first_id
-        self._name_offsets = name_offsets
-        self._kinds = kinds
-        self._all = name_offsets.tobytes()
-        self._parts: dict[int, tuple[tuple[int, ...], bytes]] = {}
+    def __init__(self, btf: BTF) -> None:
+        self._btf = btf
+        self._data = btf.data
+        self._start = btf.header.strings
+        self._end = btf.header.strings_end
+        self._kinds: bytes | None = None
+        self._parts: dict[frozenset[int] | None, tuple[array[int], bytes]] = {}
         self._flavors: dict[str, list[int]] | None = None
 
     def ids(self, name: str, kinds: Collection[int] | None) -> list[int]:
-        return sorted(self._at(self._offset_of(name), kinds))
+        return self._at(self._offset_of(name), kinds)
 
     def candidates(self, essential: str, kinds: Collection[int] | None) -> list[int]:
-        offsets = list(self._flavor_offsets().get(essential, ()))
+        found = [id for offset in self._flavor_offsets().get(essential, ()) for id in self._at(offset, kinds)]
         if essential_name(essential) == essential:
-            offsets.append(self._offset_of(essential))
-        return sorted(id for offset in offsets for id in self._at(offset, kinds))
-
-    def flavored(self) -> dict[str, list[int]]:
-        """Essential name -> string offsets of the names that have a flavor."""
-        return self._flavor_offsets()
+            found += self._at(self._offset_of(essential), kinds)
+        return sorted(found)
 
     def _offset_of(self, name: str) -> int:
         """The string offset of a name, 0 when it is not there."""
@@ -123,33 +117,40 @@ class NameScan:
         found = self._data.find(b"\0" + text + b"\0", self._start, self._end)
         return found + 1 - self._start if found >= 0 else 0
 
-    def _at(self, offset: int, kinds: Collection[int] | None) -> Iterable[int]:
-        """The ids of the types whose name is at a string offset."""
+    def _at(self, offset: int, kinds: Collection[int] | None) -> list[int]:
+        """The ids of the types of some kinds whose name is at a string offset, ascending."""
         if not offset:
-            return ()
-        if kinds is None:
-            return [self._first_id + index for index in find_words(self._all, offset)]
-        found: list[int] = []
-        for kind in kinds:
-            ids, name_offsets = self._part(kind)
-            found += [ids[index] for index in find_words(name_offsets, offset)]
-        return found
+            return []
+        positions, name_offsets = self._part(None if kinds is None else frozenset(kinds))
+        every = self._btf.positions()
+        first_id = self._btf.first_id
+        return [first_id + bisect_left(every, positions[index]) for index in find_words(name_offsets, offset)]
 
-    def _part(self, kind: int) -> tuple[tuple[int, ...], bytes]:
-        """The ids of one kind and their name offsets."""
-        part = self._parts.get(kind)
+    def _part(self, kinds: frozenset[int] | None) -> tuple[array[int], bytes]:
+        """Where the types of some kinds are, and their name offsets."""
+        part = self._parts.get(kinds)
         if part is None:
-            from array import array
-
-            chosen = bytearray(256)
-            chosen[kind] = 1
-            mask = self._kinds.translate(bytes(chosen))
-            ids = tuple(compress(range(self._first_id, self._first_id + len(mask)), mask))
-            part = ids, array("I", compress(self._name_offsets, mask)).tobytes()
-            self._parts[kind] = part
+            positions = self._btf.positions()[:-1]
+            if kinds is not None:
+                chosen = bytearray(256)
+                for kind in kinds:
+                    chosen[kind] = chosen[kind | 0x80] = 1  # the top bit of the byte is kind_flag
+                positions = array("I", compress(positions, self._kind_bytes().translate(bytes(chosen))))
+            name_offsets = array("I", map(self._btf.words().__getitem__, positions))
+            part = self._parts[kinds] = positions, name_offsets.tobytes()
         return part
 
+    def _kind_bytes(self) -> bytes:
+        """The top byte of each type's info word."""
+        if self._kinds is None:
+            header = self._btf.header
+            top = 7 if header.byte_order == "little" else 4
+            tops = self._data[header.types + top : header.types_end : 4]
+            self._kinds = _pick(tops, self._btf.positions()[:-1])
+        return self._kinds
+
     def _flavor_offsets(self) -> dict[str, list[int]]:
+        """Essential name -> string offsets of the names that have a flavor."""
         if self._flavors is None:
             flavors: dict[str, list[int]] = {}
             data, found = self._data, self._data.find(b"___", self._start, self._end)
@@ -177,9 +178,11 @@ def find_words(data: bytes, word: int) -> list[int]:
     return found
 
 
-def pick(sequence: array[int], positions: list[int]) -> tuple[int, ...]:
-    """The items at many positions: one call into C."""
-    if len(positions) < 2:
-        return tuple([sequence[position] for position in positions])
-    picked: tuple[int, ...] = itemgetter(*positions)(sequence)
-    return picked
+def _pick(source: bytes, positions: array[int]) -> bytes:
+    """The bytes at many positions: C's work, in chunks that keep the memory small."""
+    chunks = []
+    for start in range(0, len(positions), _CHUNK):
+        chunk = positions[start : start + _CHUNK]
+        chunk.append(chunk[0])  # itemgetter of one position would not answer a tuple
+        chunks.append(bytes(itemgetter(*chunk)(source)[:-1]))
+    return b"".join(chunks)

@@ -10,13 +10,12 @@ Rules of this file:
 
 from __future__ import annotations
 
-import sys
 from array import array
 
 from pybpf.btf import kinds
 from pybpf.btf.decode import decode
 from pybpf.btf.layout import Header, Steps, host_words, info_kind, walk
-from pybpf.btf.names import ENCODING_ERRORS, NameScan, NameTable, essential_name, pick
+from pybpf.btf.names import ENCODING_ERRORS, NameScan, NameTable, essential_name
 from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
@@ -160,28 +159,8 @@ class BTF:
 
     def _walk(self) -> None:
         words = self.words()
-        if len(words) == 0:
-            positions = [0]
-        elif not self._deduplicated:
-            positions = walk(words[1:], self._steps)
-        else:
-            infos = array("I", words[1:].tobytes())
-            positions = walk(infos, self._steps)
-        self._positions = array("I", positions)
-        self._count = len(positions) - 1
-        if self._deduplicated:
-            del positions[-1]
-            self._scan(infos, positions)
-
-    def _scan(self, infos: array[int], positions: list[int]) -> None:
-        """Keep what `NameScan` needs while the list of positions is at hand."""
-        kinds_at = slice(3, None, 4) if sys.byteorder == "little" else slice(0, None, 4)
-        without_flag = bytes(range(128)) * 2
-        own_kinds = array("I", pick(infos, positions)).tobytes()[kinds_at].translate(without_flag)
-        infos.insert(0, self.words()[0])
-        name_offsets = array("I", pick(infos, positions))
-        header = self.header
-        self._names = NameScan(self.data, header.strings, header.strings_end, self.first_id, name_offsets, own_kinds)
+        self._positions = walk(words[1:], self._steps) if len(words) else array("I", (0,))
+        self._count = len(self._positions) - 1
 
     def _place(self, id: int) -> tuple[int, int]:
         """Where an own type starts and ends, in words. Raises BTFError for a bad id."""
@@ -255,6 +234,17 @@ class BTF:
         start = self._string_start + offset
         return self.data[start : self.data.find(b"\0", start)].decode("utf-8", ENCODING_ERRORS)
 
+    def strings(self, offsets: list[int]) -> list[str]:
+        """The strings at many offsets. Raises BTFError when one is out of range."""
+        before = self._string_start
+        if offsets and (min(offsets) < self._strings_before or max(offsets) >= self.end_of_strings):
+            return [self.string(offset) for offset in offsets]
+        data = self.data
+        find = data.find
+        return [
+            data[(start := before + offset) : find(b"\0", start)].decode("utf-8", ENCODING_ERRORS) for offset in offsets
+        ]
+
     def types(self) -> Iterator[kinds.Type]:
         """Every own type in order of id. It decodes them all: for a kernel that takes a second and much memory."""
         for id in range(self.first_id, len(self)):
@@ -302,10 +292,7 @@ class BTF:
 
     def _name_lookup(self) -> NameTable | NameScan:
         if self._names is None:
-            if self._deduplicated:
-                self._walk()
-            if self._names is None:
-                self._names = NameTable(self)
+            self._names = NameScan(self) if self._deduplicated else NameTable(self)
         return self._names
 
     # chains
