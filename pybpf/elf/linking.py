@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 
-from pybpf.asm.slots import CALL, LDIMM64, fields, set_imm, set_imm64, set_src
+from pybpf.asm.slots import CALL, LDIMM64, get_imm, get_off, set_imm, set_imm64, set_src
 from pybpf.constants import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC
 from pybpf.elf.functions import INSTRUCTION_SIZE, TEXT, find
 from pybpf.errors import ObjectError
@@ -159,23 +159,25 @@ class _Linker:
 
     def _references(self, function: Function) -> list[tuple[int, int]]:
         """(index of an instruction, index in its section of the function that it refers to) of one function."""
-        order = self._spec.byte_order
+        little = self._spec.byte_order == "little"
         code = function.instructions
-        relocations = {relocation.index: relocation for relocation in function.relocations}
+        relocations = {one.index: one for one in function.relocations}
         references = [(one.index, one.target) for one in function.relocations if one.kind == "function"]
-        opcodes = code[::INSTRUCTION_SIZE]
+        opcodes, registers = code[::INSTRUCTION_SIZE], code[1::INSTRUCTION_SIZE]
+        address = BPF_PSEUDO_FUNC << 4 if little else BPF_PSEUDO_FUNC
         index = opcodes.find(LDIMM64)
         while index >= 0:
-            if fields(code, index, order)[2] == BPF_PSEUDO_FUNC and index not in relocations:
+            if registers[index] & (0xF0 if little else 0x0F) == address and index not in relocations:
                 raise _error(function, index, "the address of a function has no relocation")
             index = opcodes.find(LDIMM64, index + 2)
+        call = BPF_PSEUDO_CALL << 4 if little else BPF_PSEUDO_CALL
         index = opcodes.find(CALL)
         while index >= 0:
-            relocation = relocations.get(index)
-            _, dst, src, off, imm = fields(code, index, order)
-            if src == BPF_PSEUDO_CALL and dst == 0 and off == 0:
+            if registers[index] == call and get_off(code, index) == 0:
+                relocation = relocations.get(index)
                 if relocation is None and function.section == TEXT:
-                    references.append((index, function.start + index + imm + 1))
+                    distance = get_imm(code, index, self._spec.byte_order)
+                    references.append((index, function.start + index + distance + 1))
                 elif relocation is None:
                     raise _error(function, index, "the call has no relocation")
                 elif relocation.kind == "call":

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pybpf.asm.slots import CALL, LDIMM64, get_imm, get_src
 from pybpf.constants import BPF_PSEUDO_CALL
-from pybpf.elf.container import SHN_LORESERVE, STB_LOCAL, STT_FUNC, STT_SECTION
+from pybpf.elf.container import SHN_LORESERVE, SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_SECTION
 from pybpf.elf.functions import INSTRUCTION_SIZE, TEXT, find
 
 TYPE_CHECKING = False
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pybpf.elf.functions import Function
 
     Kind = Literal["map", "data", "extern", "extern_call", "call", "function", "jump_table"]
+    Constant = tuple[Kind, str, int, int]
 
 
 class Relocation:
@@ -92,88 +93,114 @@ def read_relocations(container: Container, section: Section, functions: list[Fun
         ObjectError: a relocation is malformed or refers to what it cannot refer to.
     """
     code = container.target(section)
+    constants: dict[int, Constant] = {}
+    function = None
     for offset, symbol_index in container.relocations(section):
-        place = f"section {section.name!r}: relocation at offset {offset:#x}"
         if offset % INSTRUCTION_SIZE or offset >= code.size:
-            raise container.error(f"{place} is not at an instruction of {code.name!r}")
-        symbol = container.symbol(symbol_index, place)
-        function = find(functions, offset // INSTRUCTION_SIZE)
-        if function is None:
-            continue
-        index = offset // INSTRUCTION_SIZE - function.start
-        function.relocations.append(_classify(container, function, index, symbol, targets))
+            raise container.error(f"section {section.name!r}: offset {offset:#x} is no instruction of {code.name!r}")
+        place = offset // INSTRUCTION_SIZE
+        if function is None or not 0 <= place - function.start < function.count:
+            function = find(functions, place)
+            if function is None:
+                continue
+        index = place - function.start
+        opcode = function.instructions[index * INSTRUCTION_SIZE]
+        try:
+            if opcode == LDIMM64 and index + 1 < function.count:
+                constant = constants.get(symbol_index)
+                if constant is None:
+                    symbol = container.symbol(symbol_index, f"section {section.name!r}")
+                    constant = constants[symbol_index] = _classify_constant(container, symbol, targets)
+                kind, name, value, size = constant
+                relocation = Relocation(index, kind, name, value, 0, size)
+                if kind == "function":
+                    _find_address(relocation, get_imm(function.instructions, index, container.byte_order))
+            elif opcode == CALL:
+                symbol = container.symbol(symbol_index, f"section {section.name!r}")
+                relocation = _classify_call(container, function, index, symbol, targets)
+            else:
+                raise Misplaced(f"an instruction with opcode {opcode:#04x} cannot be relocated")
+        except Misplaced as error:
+            name = _symbol_name(container, symbol_index)
+            raise container.error(
+                f"function {function.name!r}, instruction {index}: relocation against {name}: {error}"
+            ) from None
+        function.relocations.append(relocation)
     for function in functions:
         function.relocations.sort(key=_by_index)
+
+
+class Misplaced(Exception):
+    """A relocation cannot be what it is; caught where it is known which one that is."""
 
 
 def _by_index(relocation: Relocation) -> int:
     return relocation.index
 
 
-def _classify(container: Container, function: Function, index: int, symbol: Symbol, targets: Targets) -> Relocation:
-    code = function.instructions
-    opcode = code[index * INSTRUCTION_SIZE]
-    if opcode != CALL and (opcode != LDIMM64 or index + 1 >= function.count):
-        raise _error(container, function, index, symbol, f"the instruction (opcode {opcode:#04x}) cannot be relocated")
+def _classify_constant(container: Container, symbol: Symbol, targets: Targets) -> Constant:
+    """What an ``ldimm64`` gets from a symbol: kind, name, offset, size. Of a function the offset is the symbol's."""
     if symbol.is_extern:
-        extern = targets.externs.get(symbol.index)
-        if extern is None:
-            raise _error(container, function, index, symbol, "the extern is not known")
-        return Relocation(index, "extern_call" if opcode == CALL else "extern", extern.name)
-    if opcode == CALL:
-        return _classify_call(container, function, index, symbol, targets)
+        return "extern", _extern_name(symbol, targets), 0, 0
     section = symbol.section
-    if section == 0 or section >= SHN_LORESERVE:
-        raise _error(
-            container,
-            function,
-            index,
-            symbol,
-            f"it is in no section ({section:#x}); is a global variable not initialised?",
-        )
+    if section == SHN_UNDEF or section >= SHN_LORESERVE:
+        raise Misplaced(f"it is in no section ({section:#x}); is it a global variable without an initial value?")
     if section == targets.text and _is_function_address(symbol):
-        target = symbol.value + get_imm(code, index, container.byte_order)
-        if target % INSTRUCTION_SIZE:
-            raise _error(container, function, index, symbol, f"offset {target} is not at an instruction")
-        return Relocation(index, "function", target=target // INSTRUCTION_SIZE)
+        return "function", "", symbol.value, 0
     if section == targets.jump_tables:
-        return Relocation(index, "jump_table", offset=symbol.value, size=symbol.size)
+        return "jump_table", "", symbol.value, symbol.size
     if section in targets.map_sections:
         name = targets.map_definitions.get((section, symbol.value))
         if name is None:
-            raise _error(container, function, index, symbol, f"no map is defined at offset {symbol.value}")
-        return Relocation(index, "map", name)
+            raise Misplaced(f"no map is defined at offset {symbol.value} of {container.section_name(section)}")
+        return "map", name, 0, 0
     name = targets.data_maps.get(section)
     if name is None:
-        raise _error(
-            container, function, index, symbol, f"section {container.section_name(section)} holds neither maps nor data"
-        )
-    return Relocation(index, "data", name, offset=symbol.value)
+        raise Misplaced(f"section {container.section_name(section)} holds neither maps nor data")
+    return "data", name, symbol.value, 0
 
 
 def _classify_call(
     container: Container, function: Function, index: int, symbol: Symbol, targets: Targets
 ) -> Relocation:
+    if symbol.is_extern:
+        return Relocation(index, "extern_call", _extern_name(symbol, targets))
     order = container.byte_order
     if get_src(function.instructions, index, order) != BPF_PSEUDO_CALL:
-        raise _error(container, function, index, symbol, "the call is not one of a BPF function")
+        raise Misplaced("the call is not one of a BPF function")
     if symbol.section != targets.text:
-        where = container.section_name(symbol.section)
-        raise _error(container, function, index, symbol, f"only functions in {TEXT} can be called, this is in {where}")
+        raise Misplaced(f"only functions in {TEXT} can be called, this is in {container.section_name(symbol.section)}")
     if symbol.value % INSTRUCTION_SIZE:
-        raise _error(container, function, index, symbol, f"offset {symbol.value} is not at an instruction")
+        raise Misplaced(f"offset {symbol.value} is not at an instruction")
     target = symbol.value // INSTRUCTION_SIZE + get_imm(function.instructions, index, order) + 1
     return Relocation(index, "call", target=target)
 
 
+def _extern_name(symbol: Symbol, targets: Targets) -> str:
+    extern = targets.externs.get(symbol.index)
+    if extern is None:
+        raise Misplaced("the extern is not known")
+    return extern.name
+
+
 def _is_function_address(symbol: Symbol) -> bool:
+    """Whether a symbol in ``.text`` stands for code: a static function's place is relative to the section's symbol."""
     if symbol.bind == STB_LOCAL:
         return symbol.type == STT_SECTION
     return symbol.type == STT_FUNC
 
 
-def _error(container: Container, function: Function, index: int, symbol: Symbol, text: str) -> Exception:
-    name = repr(symbol.name) if symbol.name else f"symbol {symbol.index}"
-    if not symbol.name and symbol.type == STT_SECTION:
-        name = f"section {container.section_name(symbol.section)}"
-    return container.error(f"function {function.name!r}, instruction {index}: relocation against {name}: {text}")
+def _find_address(relocation: Relocation, addend: int) -> None:
+    """Turn the offset of a function's symbol and the instruction's own immediate into the index of its target."""
+    place = relocation.offset + addend
+    if relocation.offset % INSTRUCTION_SIZE or addend % INSTRUCTION_SIZE:
+        raise Misplaced(f"offset {place} is not at an instruction")
+    relocation.offset = 0
+    relocation.target = place // INSTRUCTION_SIZE
+
+
+def _symbol_name(container: Container, index: int) -> str:
+    symbol = container.symbol(index, "relocation")
+    if symbol.name:
+        return repr(symbol.name)
+    return f"section {container.section_name(symbol.section)}" if symbol.type == STT_SECTION else f"symbol {index}"
