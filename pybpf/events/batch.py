@@ -1,0 +1,190 @@
+"""A batch of event records, copied out of a kernel buffer, and how they become values.
+
+Rules of this module:
+
+* Pure: bytes in, values out. Nothing here waits, maps memory or knows of a map.
+* A batch owns its bytes. The kernel may reuse the space as soon as the batch is there.
+* Values are decoded lazily and from any record on: when one cannot be decoded, decoding goes on behind it.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, repeat
+from operator import add
+from struct import iter_unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, Protocol
+
+    class RecordCodec(Protocol):
+        """What decoding needs of a `pybpf.btf.codec.Codec`."""
+
+        @property
+        def size(self) -> int: ...
+        @property
+        def decode(self) -> Callable[..., Any]: ...
+        def decode_run(self, buffer: Any, offset: int, stride: int, count: int) -> Any: ...
+
+    class Committer(Protocol):
+        """A ring that a batch came from."""
+
+        def commit(self, batch: Batch) -> None: ...
+
+    Decode = RecordCodec | Callable[[memoryview], Any] | None
+    Values = Callable[["Batch", int], Iterator[Any]]
+
+
+class Batch:
+    """Consecutive records of one buffer.
+
+    Attributes:
+        data: the records' bytes, one copy.
+        starts: where each record's payload begins in `data`.
+        sizes: the payload length of each record, in bytes.
+        stride: the distance between two payloads when all records have one size, otherwise 0.
+        end: the buffer position behind the last record.
+        extent: how many bytes of the buffer the batch covers, headers and skipped records included.
+        discarded: records that the program reserved and then discarded.
+        lost: records that the kernel reports as dropped for lack of room (perf buffers only).
+        overwritten: bytes that newer records pushed out before they were read (overwrite mode only).
+        ring: where the batch came from, if its space has to be given back.
+        committed: whether its space was given back.
+        delivered: how many of its values were delivered, and `rest` the others: where reading it stands.
+
+    A batch of one record size is a table: ``numpy.frombuffer(batch.data, dtype)`` reads it without a copy
+    when the dtype's itemsize is `stride`.
+    """
+
+    __slots__ = (
+        "committed",
+        "data",
+        "delivered",
+        "discarded",
+        "end",
+        "extent",
+        "lost",
+        "overwritten",
+        "rest",
+        "ring",
+        "sizes",
+        "starts",
+        "stride",
+    )
+
+    rest: Iterator[Any]
+
+    def __init__(
+        self,
+        data: bytes,
+        starts: Sequence[int],
+        sizes: Sequence[int],
+        *,
+        stride: int = 0,
+        end: int = 0,
+        extent: int = 0,
+        discarded: int = 0,
+        lost: int = 0,
+        overwritten: int = 0,
+        ring: Committer | None = None,
+    ) -> None:
+        self.data = data
+        self.starts = starts
+        self.sizes = sizes
+        self.stride = stride
+        self.end = end
+        self.extent = extent
+        self.discarded = discarded
+        self.lost = lost
+        self.overwritten = overwritten
+        self.ring = ring
+        self.committed = False
+        self.delivered = 0
+        self.rest = iter(())
+
+    @classmethod
+    def uniform(cls, data: bytes, count: int, size: int, stride: int, **facts: Any) -> Batch:
+        """`count` records of `size` bytes, `stride` bytes apart, the first at the start of `data`."""
+        return cls(data, range(0, count * stride, stride), [size] * count, stride=stride, **facts)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> bytes:
+        start = self.starts[index]
+        return self.data[start : start + self.sizes[index]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.payloads()
+
+    def __repr__(self) -> str:
+        shape = f"of {self.sizes[0]} bytes" if self.stride else "of mixed sizes"
+        return f"<Batch: {len(self)} records {shape}>" if len(self) else "<Batch: no records>"
+
+    def commit(self) -> None:
+        """Give the space back to the kernel. Doing it again does nothing."""
+        if self.ring is not None and not self.committed:
+            self.ring.commit(self)
+            self.committed = True
+
+    @property
+    def nbytes(self) -> int:
+        """The sum of the payload lengths."""
+        return self.sizes[0] * len(self.sizes) if self.stride else sum(self.sizes)
+
+    def payloads(self, first: int = 0) -> Iterator[bytes]:
+        """The records from number `first` on as `bytes`."""
+        if self.stride:
+            size = self.sizes[0]
+            rows = memoryview(self.data)[first * self.stride :]
+            return chain.from_iterable(iter_unpack(f"{size}s{self.stride - size}x", rows))
+        return map(self.data.__getitem__, self._slices(first))
+
+    def views(self, first: int = 0) -> Iterator[memoryview]:
+        """The records from number `first` on as `memoryview` of `data`."""
+        return map(memoryview(self.data).__getitem__, self._slices(first))
+
+    def _slices(self, first: int) -> Iterator[slice]:
+        starts = self.starts[first:]
+        return map(slice, starts, map(add, starts, self.sizes[first:]))
+
+
+def decoder(decode: Decode, *, strict: bool = True) -> Values:
+    """The function that gives a batch's values, from a record number on.
+
+    `decode` is None (values are `bytes`), a codec, or a callable that takes each record as a `memoryview`.
+    Bytes behind the codec's size are ignored, unless its type ends in a flexible array: that holds them. A record
+    that is shorter raises ValueError; when `strict` is false, it is delivered as `bytes`.
+    """
+    if decode is None:
+        return Batch.payloads
+    if not callable(decode):
+        if not hasattr(decode, "decode_run"):
+            raise TypeError(f"decode must be None, a codec or a callable, not {type(decode).__name__}")
+        return _codec_decoder(decode, strict)
+    return lambda batch, first: map(decode, batch.views(first))
+
+
+def _codec_decoder(codec: RecordCodec, strict: bool) -> Values:
+    size = codec.size
+    flexible = getattr(codec, "is_flexible", False)
+
+    def checked(data: bytes, start: int, length: int) -> Any:
+        if length >= size:
+            return codec.decode(data, start, length) if flexible else codec.decode(data, start)
+        if strict:
+            name = getattr(codec, "c_name", "its type")
+            raise ValueError(f"an event record has {length} bytes, but {name} has {size}")
+        return data[start : start + length]
+
+    def values(batch: Batch, first: int) -> Iterator[Any]:
+        sizes = batch.sizes
+        shortest = sizes[0] if batch.stride else min(sizes, default=size)
+        if flexible or shortest < size:
+            return map(checked, repeat(batch.data), batch.starts[first:], sizes[first:])
+        if batch.stride:
+            return iter(codec.decode_run(batch.data, first * batch.stride, batch.stride, len(batch) - first))
+        return map(codec.decode, repeat(batch.data), batch.starts[first:])
+
+    return values

@@ -1,0 +1,65 @@
+"""The mapped pages of one buffer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+from pybpf.syscall.fd import FD, duplicate
+from pybpf.syscall.memory import map_memory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import mmap
+
+    from pybpf.events.ring import Word
+    from pybpf.syscall.fd import FdLike
+
+_KERNELS_OF_64_BITS = frozenset(
+    ("x86_64", "aarch64", "s390x", "ppc64", "ppc64le", "riscv64", "loongarch64", "mips64", "sparc64")
+)
+
+
+def position_format() -> Word:
+    """The format of a BPF ring position: an unsigned long of the kernel, which may be wider than this process's."""
+    return "Q" if sys.maxsize > 1 << 32 or os.uname().machine in _KERNELS_OF_64_BITS else "I"
+
+
+class Pages:
+    """A descriptor of its own, what is mapped of it, and the views of that.
+
+    Args:
+        fd: the descriptor to duplicate, or an `FD` to take over.
+    """
+
+    __slots__ = ("_mappings", "_views", "fd")
+
+    def __init__(self, fd: FdLike) -> None:
+        self.fd = fd if isinstance(fd, FD) else FD(duplicate(fd))
+        self._mappings: list[mmap.mmap] = []
+        self._views: list[memoryview] = []
+
+    def map(self, length: int, offset: int = 0, *, writable: bool) -> memoryview:
+        """Map `length` bytes at `offset`. Raises BPFError."""
+        memory = map_memory(self.fd, length, offset=offset, writable=writable)
+        self._mappings.append(memory)
+        view = memoryview(memory)
+        self._views.append(view)
+        return view
+
+    def part(self, view: memoryview, start: int, end: int | None = None) -> memoryview:
+        """A view of some of the bytes of a view."""
+        some = view[start:end]
+        self._views.append(some)
+        return some
+
+    def close(self) -> None:
+        """Unmap and close. The views are unusable afterwards."""
+        while self._views:
+            self._views.pop().release()
+        while self._mappings:
+            # A slice that a user keeps of a reserved sample holds the memory; it goes when the slice goes.
+            with suppress(BufferError):
+                self._mappings.pop().close()
+        self.fd.close()

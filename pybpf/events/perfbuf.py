@@ -1,0 +1,268 @@
+"""Perf event buffers (BPF_MAP_TYPE_PERF_EVENT_ARRAY, Linux 4.4): `PerfBuffer`.
+
+Rules of this module:
+
+* One perf event and one mapped buffer for each CPU. What the pages mean is `perfring`'s.
+* Records of one CPU come in order; between CPUs there is none.
+* The epoll set watches the perf events before programs can write to them. perf's readiness is not a level: asking
+  clears it, so everything is read after each wake-up.
+* The kernel takes a slot back when the map's open file that filled it goes. The reader keeps a duplicate.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from mmap import PAGESIZE
+from struct import pack, unpack
+
+from pybpf.constants import (
+    BPF_MAP_TYPE_PERF_EVENT_ARRAY,
+    PERF_COUNT_SW_BPF_OUTPUT,
+    PERF_FORMAT_LOST,
+    PERF_SAMPLE_RAW,
+    PERF_TYPE_SOFTWARE,
+)
+from pybpf.errors import BPFError, BPFNotFoundError
+from pybpf.events.pages import Pages
+from pybpf.events.perfring import PerfRing
+from pybpf.events.source import RecordSource
+from pybpf.syscall.calls import map_delete_elem, map_info, map_update_elem
+from pybpf.syscall.cpus import cpu_list
+from pybpf.syscall.fd import FD, duplicate
+from pybpf.syscall.perf_event import perf_disable, perf_enable, perf_event_open
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pybpf.btf.reader import BTF
+    from pybpf.events.batch import Batch, Decode
+    from pybpf.syscall.fd import FdLike
+
+DEFAULT_PAGES = 64
+"""Data pages for each CPU: 256 KiB with pages of 4 KiB."""
+
+
+class CpuBuffer:
+    """The perf event of one CPU, its pages, and its slot in the map."""
+
+    __slots__ = ("_counts_lost", "_map", "_pages", "cpu", "ring")
+
+    def __init__(self, map: FD, cpu: int, page_count: int, wakeup_events: int, watermark: int) -> None:
+        self._map = map
+        self.cpu = cpu
+        event, self._counts_lost = _open_event(cpu, wakeup_events, watermark)
+        self._pages = Pages(event)
+        try:
+            view = self._pages.map((1 + page_count) * PAGESIZE, writable=True)
+            control, data = self._pages.part(view, 0, PAGESIZE), self._pages.part(view, PAGESIZE)
+            self.ring = PerfRing(control, data, cpu)
+        except BaseException:
+            self._pages.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._pages.fd.fileno()
+
+    @property
+    def lost(self) -> int:
+        """Samples dropped so far. Since Linux 6.0 the kernel is asked, before it is what its records said."""
+        if not self._counts_lost or self._pages.fd.closed:
+            return self.ring.lost
+        self.ring.lost = max(self.ring.lost, unpack("QQ", os.read(self.fileno(), 16))[1])
+        return self.ring.lost
+
+    def start(self) -> None:
+        """Put the event into the map."""
+        perf_enable(self._pages.fd)
+        map_update_elem(self._map, pack("I", self.cpu), pack("I", self.fileno()))
+
+    def stop(self) -> None:
+        """Take it out again."""
+        with suppress(BPFNotFoundError):  # never put in, or the map's file is gone
+            map_delete_elem(self._map, pack("I", self.cpu))
+        perf_disable(self._pages.fd)
+
+    def close(self, *, inherited: bool) -> None:
+        """Stop, unless the parent still uses it, unmap and close."""
+        try:
+            if not inherited:
+                self.stop()
+                self.lost  # noqa: B018 - asks the kernel for the last time
+        finally:
+            self.ring.release()
+            self._pages.close()
+
+
+class PerfBuffer(RecordSource):
+    """Reads the samples that programs send with bpf_perf_event_output().
+
+    Args:
+        map: the perf event array: a map object or a descriptor. The reader keeps a duplicate.
+        page_count: data pages for each CPU, a power of two.
+        decode: what samples become. None: `bytes`. A codec (`pybpf.btf.codec.codec`): its values. A callable: what it
+            returns for a `memoryview` of the sample. The kernel pads samples: `bytes` have up to 7 bytes more than
+            the program sent, of no meaning; a codec ignores them.
+        strict: whether a sample that is shorter than the codec's type is an error; otherwise it comes as `bytes`.
+        btf: where `of()` finds types by name; by default that of the map.
+        on_lost: called as ``on_lost(cpu, count)`` when a record says that samples were dropped on a CPU.
+        wakeup_events: wake a waiting reader after so many samples. What is left of a larger number shows at the next
+            call, at the latest when its time is up.
+        watermark: if not 0, wake after so many bytes instead.
+        cpus: the CPUs to read from; by default those online. One that comes online later is not covered.
+
+    Raises:
+        ValueError: the map is of another type, or `page_count` is not a power of two.
+        BPFPermissionError: CAP_PERFMON, or before Linux 5.8 CAP_SYS_ADMIN, is missing; or the pages exceed
+            RLIMIT_MEMLOCK and kernel.perf_event_mlock_kb.
+        BPFError: the kernel refuses something else. Nothing is left behind.
+    """
+
+    __slots__ = ("_buffers", "_map", "_on_lost", "_turn", "name")
+
+    def __init__(
+        self,
+        map: FdLike,
+        *,
+        page_count: int = DEFAULT_PAGES,
+        decode: Decode = None,
+        strict: bool = True,
+        btf: BTF | None = None,
+        on_lost: Callable[[int, int], object] | None = None,
+        wakeup_events: int = 1,
+        watermark: int = 0,
+        cpus: Sequence[int] | None = None,
+    ) -> None:
+        if page_count < 1 or page_count & (page_count - 1):
+            raise ValueError(f"page_count must be a power of two, not {page_count}")
+        if wakeup_events < 1 or watermark < 0:
+            raise ValueError("wakeup_events must be at least 1, watermark not negative")
+        self._on_lost = on_lost
+        self._turn = 0
+        self._buffers: list[CpuBuffer] = []
+        self._map = FD(duplicate(map))
+        try:
+            info = map_info(self._map)
+            if info.type != BPF_MAP_TYPE_PERF_EVENT_ARRAY:
+                raise ValueError(f"map {info.name!r} is not a perf event array (its type is {info.type})")
+            self.name: str = info.name
+            for cpu in cpu_list("online") if cpus is None else cpus:
+                if cpus is None and cpu >= info.max_entries:
+                    break
+                self._open(cpu, page_count, wakeup_events, watermark, skip_absent=cpus is None)
+            watched = [buffer.fileno() for buffer in self._buffers]
+            super().__init__(decode, strict, btf or getattr(map, "btf", None), watched)
+        except BaseException:
+            self._release(False)
+            raise
+        try:
+            for buffer in self._buffers:
+                buffer.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, cpu: int, page_count: int, wakeup_events: int, watermark: int, *, skip_absent: bool) -> None:
+        try:
+            self._buffers.append(CpuBuffer(self._map, cpu, page_count, wakeup_events, watermark))
+        except BPFNotFoundError:  # ENODEV: it went offline a moment ago
+            if not skip_absent:
+                raise
+
+    def _release(self, inherited: bool) -> None:
+        errors: list[BPFError] = []
+        for buffer in self._buffers:
+            try:
+                buffer.close(inherited=inherited)
+            except BPFError as error:
+                errors.append(error)
+        self._map.close()
+        if errors:
+            raise errors[0]
+
+    def _available(self) -> int:
+        return sum(buffer.ring.available for buffer in self._buffers)
+
+    def _scan(self, limit: int) -> Batch | None:
+        for _ in self._buffers:
+            buffer = self._buffers[self._turn]
+            self._turn = (self._turn + 1) % len(self._buffers)
+            batch = buffer.ring.scan(limit)
+            if batch is not None:
+                return batch
+        return None
+
+    def _account(self, batch: Batch) -> None:
+        if batch.lost and self._on_lost is not None and isinstance(batch.ring, PerfRing):
+            self._on_lost(batch.ring.cpu, batch.lost)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closing else f"{len(self._buffers)} CPUs of {self.page_count} pages"
+        return f"<PerfBuffer {self.name!r}: {state}>"
+
+    def fileno(self) -> int:
+        """An epoll descriptor, readable when samples have come. Raises ClosedError after `close()`.
+
+        Readiness is given once for each wake-up: read everything then, and once after the descriptor was added to
+        another epoll set.
+        """
+        self._check()
+        return self._epoll.fileno()
+
+    @property
+    def cpus(self) -> tuple[int, ...]:
+        """The CPUs that are read."""
+        return tuple(buffer.cpu for buffer in self._buffers)
+
+    @property
+    def page_count(self) -> int:
+        """Data pages for each CPU."""
+        return self._buffers[0].ring.size // PAGESIZE if self._buffers else 0
+
+    @property
+    def records(self) -> int:
+        """How many samples were read."""
+        return sum(buffer.ring.records for buffer in self._buffers)
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes of payload were read, padding included."""
+        return sum(buffer.ring.bytes for buffer in self._buffers)
+
+    @property
+    def lost(self) -> int:
+        """How many samples the kernel dropped because a CPU's buffer was full.
+
+        Exact at any time since Linux 6.0. Before, a loss is known when the next sample finds room.
+        """
+        return sum(self.lost_by_cpu.values())
+
+    @property
+    def lost_by_cpu(self) -> dict[int, int]:
+        """The same for each CPU."""
+        return {buffer.cpu: buffer.lost for buffer in self._buffers}
+
+
+def _open_event(cpu: int, wakeup_events: int, watermark: int) -> tuple[FD, bool]:
+    """The perf event that bpf_perf_event_output() writes to, and whether it counts what is lost."""
+
+    def attempt(read_format: int) -> FD:
+        return perf_event_open(
+            PERF_TYPE_SOFTWARE,
+            PERF_COUNT_SW_BPF_OUTPUT,
+            cpu=cpu,
+            sample_type=PERF_SAMPLE_RAW,
+            sample_period=1,
+            read_format=read_format,
+            wakeup_events=0 if watermark else wakeup_events,
+            wakeup_watermark=watermark,
+            watermark=watermark > 0,
+        )
+
+    try:
+        return attempt(PERF_FORMAT_LOST), True
+    except BPFError as error:
+        if error.errno_name != "EINVAL":
+            raise
+        return attempt(0), False

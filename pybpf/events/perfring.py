@@ -1,0 +1,154 @@
+"""Reading the pages of one CPU's perf buffer: memory in, batches out.
+
+Rules of this module:
+
+* Pure, like `ring`: it works on memoryviews; waiting and mapping are `perfbuf`'s.
+* The kernel publishes whole records only, so the bytes are copied first and parsed from the copy. That also
+  joins a record that wraps around the end of the data area.
+* `scan()` moves nothing, `commit()` does.
+
+The layout is ``struct perf_event_mmap_page`` and ``struct perf_event_header`` of perf_event_open(2).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pybpf.constants import PERF_RECORD_LOST, PERF_RECORD_SAMPLE
+from pybpf.events.batch import Batch
+from pybpf.events.ring import BATCH_BYTES, BATCH_RECORDS
+from pybpf.syscall.memory import barrier
+
+_HEAD, _TAIL = 1024, 1032
+"""Offsets of data_head and data_tail in the control page."""
+_WRAP = (1 << 64) - 1
+# struct perf_event_header { u32 type; u16 misc; u16 size; } read as one u64.
+_TYPE_SHIFT, _SIZE_SHIFT = (0, 48) if sys.byteorder == "little" else (32, 0)
+_TYPE = 0xFFFFFFFF << _TYPE_SHIFT
+_SAMPLE = PERF_RECORD_SAMPLE << _TYPE_SHIFT
+_LOST = PERF_RECORD_LOST << _TYPE_SHIFT
+_LONGEST = 1 << 16
+"""No record is longer: its size is a u16."""
+_PAYLOAD = 12
+"""A sample's payload stands behind the header and its u32 size."""
+
+
+class PerfRing:
+    """The reader's side of one CPU's perf buffer.
+
+    Args:
+        control: the control page, writable.
+        data: the data area, a power of two of at least 64 KiB or a page, mapped once.
+        cpu: the CPU whose records it holds.
+
+    Attributes:
+        size: the size of the data area in bytes.
+        records, bytes: samples delivered, and their payload (the kernel's padding included).
+        lost: samples that the kernel dropped because the buffer was full.
+    """
+
+    __slots__ = ("_committed", "_data", "_head", "_tail", "bytes", "cpu", "lost", "records", "size")
+
+    def __init__(self, control: memoryview, data: memoryview, cpu: int) -> None:
+        size = len(data)
+        if size < 8 or size & (size - 1):
+            raise ValueError(f"the data area of a perf buffer cannot have {size} bytes")
+        self.size = size
+        self.cpu = cpu
+        self._data = data.toreadonly()
+        self._head = control[_HEAD : _HEAD + 8].cast("Q")
+        self._tail = control[_TAIL : _TAIL + 8].cast("Q")
+        self._committed = self._tail[0]
+        self.records = 0
+        self.bytes = 0
+        self.lost = 0
+
+    @property
+    def available(self) -> int:
+        """Bytes written and not yet read."""
+        return (self._head[0] - self._tail[0]) & _WRAP
+
+    def scan(self, limit: int = BATCH_RECORDS) -> Batch | None:
+        """Copy out the next records, at most `limit`. None: there are none."""
+        tail = self._tail[0]
+        available = (self._head[0] - tail) & _WRAP
+        if not available:
+            return None
+        if available > self.size:
+            raise self._nonsense(tail)
+        barrier()
+        data = self._copy(tail, min(available, BATCH_BYTES, limit * _LONGEST))
+        with memoryview(data) as view, view.cast("Q") as words:
+            batch = self._run(data, words, limit) or self._walk(data, words, limit)
+        if batch is None:
+            raise self._nonsense(tail)
+        batch.end = (tail + batch.extent) & _WRAP
+        batch.ring = self
+        return batch
+
+    def commit(self, batch: Batch) -> None:
+        """Give the batch's space back to the kernel. Doing it again does nothing."""
+        if batch.end == self._committed:
+            return
+        barrier()
+        self._tail[0] = batch.end
+        self.records += len(batch)
+        self.bytes += batch.nbytes
+        self.lost += batch.lost
+        self._committed = batch.end
+
+    def release(self) -> None:
+        """Let go of the memory."""
+        for view in (self._data, self._head, self._tail):
+            view.release()
+
+    def _copy(self, tail: int, length: int) -> bytes:
+        offset = tail & (self.size - 1)
+        head = self._data[offset : offset + length].tobytes()
+        return head if len(head) == length else head + self._data[: length - len(head)].tobytes()
+
+    @staticmethod
+    def _run(data: bytes, words: memoryview, limit: int) -> Batch | None:
+        """Samples of one size in a row, if the data begins with two of them at least."""
+        word = words[0]
+        extent = (word >> _SIZE_SHIFT) & 0xFFFF
+        if word & _TYPE != _SAMPLE or extent < 16 or extent & 7:
+            return None
+        count = min(len(data) // extent, limit)
+        step = extent >> 3
+        headers = words[: count * step : step].tolist()
+        if headers.count(word) != count:
+            count = next(index for index, other in enumerate(headers) if other != word)
+        if count < 2:
+            return None
+        # The last record's stride reaches 12 bytes behind it; data of that length is appended when it is missing.
+        table = data[_PAYLOAD : _PAYLOAD + count * extent].ljust(count * extent, b"\0")
+        return Batch.uniform(table, count, extent - _PAYLOAD, extent, extent=count * extent)
+
+    @staticmethod
+    def _walk(data: bytes, words: memoryview, limit: int) -> Batch | None:
+        """Records of any kind and size, header by header. None when the first makes no sense."""
+        starts: list[int] = []
+        sizes: list[int] = []
+        offset = lost = 0
+        while offset < len(data) and len(sizes) < limit:
+            word = words[offset >> 3]
+            extent = (word >> _SIZE_SHIFT) & 0xFFFF
+            if extent < 8 or extent & 7 or offset + extent > len(data):
+                break
+            kind = word & _TYPE
+            if kind == _SAMPLE and extent >= 16:
+                starts.append(offset + _PAYLOAD)
+                sizes.append(extent - _PAYLOAD)
+            elif kind == _LOST and extent >= 24:
+                lost += words[(offset >> 3) + 2]
+            offset += extent
+        if not offset:
+            return None
+        return Batch(data, starts, sizes, extent=offset, lost=lost)
+
+    def _nonsense(self, tail: int) -> RuntimeError:
+        return RuntimeError(
+            f"the positions of CPU {self.cpu}'s perf buffer do not fit its records (tail {tail}, "
+            f"head {self._head[0]}, size {self.size}): does something else read it as well?"
+        )

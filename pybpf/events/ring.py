@@ -1,0 +1,293 @@
+"""Reading the pages of a BPF ring buffer: memory in, batches out.
+
+Rules of this module:
+
+* Pure: it works on memoryviews, wherever they come from. Waiting and mapping are `ringbuf`'s.
+* Two passes: first the headers, then one copy of the payload. Between them, and before the space is given
+  back, stands `barrier()`. On x86 (TSO) loads stay in order by themselves and it does nothing; on aarch64 and
+  other weakly ordered machines it is what keeps a payload load from passing the load of its header, and the
+  store of the consumer position from passing the copy.
+* A position is one aligned word, loaded and stored whole. It is never assembled from parts.
+* `scan()` moves nothing, `commit()` does. Between the two the caller makes the batch its own, so an
+  interrupt at any point neither loses nor repeats a record.
+
+The layout and the rules of the record header are in the kernel's ``kernel/bpf/ringbuf.c``; overwrite mode
+came with Linux 6.19.
+"""
+
+from __future__ import annotations
+
+from pybpf.constants import BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT
+from pybpf.events.batch import Batch
+from pybpf.syscall.memory import barrier
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Word = Literal["Q", "I"]
+
+BUSY = BPF_RINGBUF_BUSY_BIT
+"""Header bit: reserved, not yet submitted."""
+DISCARD = BPF_RINGBUF_DISCARD_BIT
+"""Header bit: given back unused."""
+LENGTH = DISCARD - 1
+"""Mask of the payload length."""
+
+BATCH_RECORDS = 2048
+BATCH_BYTES = 1 << 20
+SHORT_RUN = 8
+"""Runs of equal records shorter than this are cheaper to walk."""
+
+
+class Ring:
+    """The consumer's side of one BPF ring buffer.
+
+    Args:
+        consumer: the consumer page, writable; the position is its first word.
+        producer: the producer page; producer, pending and overwrite position are its first three words.
+        data: the data area, mapped twice in a row.
+        word: the format of a position: ``"Q"`` with a 64-bit kernel, ``"I"`` with a 32-bit one.
+
+    Attributes:
+        size: the size of the data area in bytes.
+        records, bytes: records delivered, and their payload.
+        discarded: records the program discarded.
+        overwritten: bytes that were overwritten before they were read (overwrite mode only).
+    """
+
+    __slots__ = (
+        "_committed",
+        "_consumer",
+        "_data",
+        "_headers",
+        "_producer",
+        "_uniform",
+        "_views",
+        "_wrap",
+        "bytes",
+        "discarded",
+        "overwritten",
+        "records",
+        "size",
+    )
+
+    def __init__(self, consumer: memoryview, producer: memoryview, data: memoryview, *, word: Word = "Q") -> None:
+        size = len(data) // 2
+        if size < 8 or size & (size - 1) or len(data) != 2 * size:
+            raise ValueError(f"the data area of a ring buffer cannot have {len(data)} bytes")
+        self.size = size
+        self._consumer = consumer[:8].cast(word)
+        self._producer = producer[:24].cast(word)
+        self._data = data.toreadonly()
+        slots = data.cast("I")
+        self._headers = slots[::2]
+        self._views = (slots, self._headers, self._data, self._consumer, self._producer)
+        self._wrap = (1 << 8 * self._consumer.itemsize) - 1
+        self._uniform = True
+        self._committed = self._consumer[0]
+        self.records = 0
+        self.bytes = 0
+        self.discarded = 0
+        self.overwritten = 0
+
+    @property
+    def consumer_pos(self) -> int:
+        """How far reading has come: a free-running byte position."""
+        return self._consumer[0]
+
+    @property
+    def producer_pos(self) -> int:
+        """How far the programs have come."""
+        return self._producer[0]
+
+    @property
+    def available(self) -> int:
+        """Bytes between the two positions, headers and unsubmitted records included."""
+        return (self._producer[0] - self._consumer[0]) & self._wrap
+
+    def scan(self, limit: int = BATCH_RECORDS) -> Batch | None:
+        """Copy out the next records, at most `limit`. None: there are none, or the first is not submitted yet."""
+        start = self._consumer[0]
+        available = (self._producer[0] - start) & self._wrap
+        if not available:
+            return None
+        if available > self.size:
+            raise self._nonsense(start)
+        barrier()
+        first = (start & (self.size - 1)) >> 3
+        last = first + (available >> 3)
+        limit = min(limit, BATCH_RECORDS)
+        batch = self._run(start, first, last, limit) if self._uniform else None
+        return batch or self._walk(start, first, last, limit)
+
+    def commit(self, batch: Batch) -> None:
+        """Give the batch's space back to the kernel. Doing it again right away does nothing."""
+        if batch.end == self._committed:
+            return
+        barrier()
+        self._consumer[0] = batch.end
+        self.records += len(batch)
+        self.bytes += batch.nbytes
+        self.discarded += batch.discarded
+        self.overwritten += batch.overwritten
+        self._committed = batch.end
+
+    def release(self) -> None:
+        """Let go of the memory."""
+        for view in self._views:
+            view.release()
+
+    def _run(self, start: int, first: int, last: int, limit: int) -> Batch | None:
+        """Records of one size in a row, found by one strided look at their headers."""
+        size = self._headers[first]
+        if size >= DISCARD:
+            return None
+        step = (size + 15) >> 3
+        count = min((last - first) // step, limit, max(BATCH_BYTES // (8 * step), 1))
+        words = self._headers[first : first + count * step : step].tolist()
+        if words.count(size) != count:
+            # Behind the first other size the stride no longer meets headers, so only the run up to there counts.
+            count = next(index for index, word in enumerate(words) if word != size)
+            self._uniform = count >= SHORT_RUN
+        if not count:
+            return None
+        return self._uniform_batch(start, first, count, size, step)
+
+    def _uniform_batch(self, start: int, first: int, count: int, size: int, step: int) -> Batch:
+        extent = 8 * count * step
+        data = self._copy(first, extent)
+        return Batch.uniform(data, count, size, 8 * step, end=(start + extent) & self._wrap, extent=extent, ring=self)
+
+    def _walk(self, start: int, first: int, last: int, limit: int) -> Batch | None:
+        """Records of any size, header by header."""
+        reach = min(last - first, BATCH_BYTES >> 3)
+        starts: list[int] = []
+        sizes: list[int] = []
+        slot = discarded = 0
+        with self._headers[first:last] as headers:
+            while slot < reach and limit:
+                word = headers[slot]
+                if word >= DISCARD:
+                    if word >= BUSY:
+                        break
+                    discarded += 1
+                    slot += ((word & LENGTH) + 15) >> 3
+                    continue
+                starts.append(slot << 3)
+                sizes.append(word)
+                slot += (word + 15) >> 3
+                limit -= 1
+        if slot > last - first:
+            raise self._nonsense(start)
+        if not slot:
+            return None
+        count = len(sizes)
+        if count and not discarded and sizes.count(sizes[0]) == count:
+            self._uniform = True
+            return self._uniform_batch(start, first, count, sizes[0], (sizes[0] + 15) >> 3)
+        end = (start + 8 * slot) & self._wrap
+        data = self._copy(first, 8 * slot) if count else b""
+        return Batch(data, starts, sizes, end=end, extent=8 * slot, discarded=discarded, ring=self)
+
+    def _copy(self, first: int, extent: int) -> bytes:
+        """The bytes from the first record's payload on; the double mapping has 8 bytes more than any extent."""
+        barrier()
+        return self._data[8 * first + 8 : 8 * first + 8 + extent].tobytes()
+
+    def _nonsense(self, start: int) -> RuntimeError:
+        return RuntimeError(
+            f"the ring buffer's positions do not fit its records (consumer {start}, producer {self._producer[0]}, "
+            f"size {self.size}): does something else read or write it as well?"
+        )
+
+
+class OverwriteRing(Ring):
+    """A ring buffer made with BPF_F_RB_OVERWRITE: the newest records push out the oldest.
+
+    The kernel moves the overwrite position over old records before it reuses their space. So records are
+    copied first, and what the position has passed by then is thrown away. Two copies are made: the first
+    tells which records are submitted, only then is the payload taken. What was pushed out unread is counted
+    in `overwritten`, in bytes, because the records themselves are gone.
+    """
+
+    __slots__ = ()
+
+    def scan(self, limit: int = BATCH_RECORDS) -> Batch | None:
+        consumed = self._consumer[0]
+        start = self._oldest(consumed)
+        barrier()
+        available = min((self._producer[0] - start) & self._wrap, self.size)
+        if not available:
+            return None
+        snapshot = self._region(start, available)
+        oldest = self._oldest(start)
+        snapshot = snapshot[(oldest - start) & self._wrap :]
+        ends = self._submitted(snapshot, min(limit, BATCH_RECORDS))
+        data = self._region(oldest, ends[-1])
+        return self._collect(consumed, oldest, data, ends)
+
+    @property
+    def available(self) -> int:
+        """Bytes that can still be read, headers and unsubmitted records included."""
+        start = self._oldest(self._consumer[0])
+        barrier()
+        return min((self._producer[0] - start) & self._wrap, self.size)
+
+    def _oldest(self, position: int) -> int:
+        """The later of `position` and the overwrite position."""
+        overwrite = self._producer[2]
+        ahead = (overwrite - position) & self._wrap
+        return overwrite if ahead <= self._wrap >> 1 else position
+
+    def _region(self, start: int, length: int) -> bytes:
+        """A copy of part of the ring, done before anything is read after it."""
+        barrier()
+        offset = start & (self.size - 1)
+        copy = self._data[offset : offset + length].tobytes()
+        barrier()
+        return copy
+
+    @staticmethod
+    def _submitted(snapshot: bytes, limit: int) -> list[int]:
+        """Where the submitted records at the front of the snapshot end; starts with 0."""
+        headers = memoryview(snapshot).cast("I")
+        ends = [0]
+        while ends[-1] < len(snapshot) and len(ends) <= limit:
+            word = headers[ends[-1] >> 2]
+            end = ends[-1] + (((word & LENGTH) + 15) & ~7)
+            if word >= BUSY or end > len(snapshot):
+                break
+            ends.append(end)
+        return ends
+
+    def _collect(self, consumed: int, start: int, data: bytes, ends: list[int]) -> Batch | None:
+        """The records that were not overwritten while `data` was copied."""
+        headers = memoryview(data).cast("I")
+        safe = (self._oldest(start) - start) & self._wrap
+        skipped = (start - consumed) & self._wrap
+        starts: list[int] = []
+        sizes: list[int] = []
+        discarded = 0
+        for begin in ends[:-1]:
+            if begin < safe:
+                continue
+            word = headers[begin >> 2]
+            if word >= DISCARD:
+                discarded += 1
+            else:
+                starts.append(begin + 8)
+                sizes.append(word)
+        end = max(ends[-1], safe)
+        if not skipped + end:
+            return None
+        return Batch(
+            data,
+            starts,
+            sizes,
+            end=(start + end) & self._wrap,
+            extent=skipped + end,
+            discarded=discarded,
+            overwritten=skipped + safe,
+            ring=self,
+        )

@@ -1,0 +1,327 @@
+"""What every reader of events offers: `poll`, `consume`, ``for`` and ``async for``.
+
+Rules of this module:
+
+* The styles are thin layers over one `_gather()`, which takes values without waiting.
+* Values are taken before anybody waits: a wake-up that came earlier is never needed, only later ones are.
+* Nothing is lost and nothing repeated by `break`, a timeout, a cancelled task or an error in one record: what was
+  taken and not delivered stays with the source.
+* asyncio is imported by ``async for`` only.
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import RLock
+from collections import deque
+from itertools import islice
+from select import EPOLLIN
+from time import monotonic
+
+from pybpf.errors import ClosedError
+from pybpf.events.batch import Batch, decoder
+from pybpf.events.waiting import Waitable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Iterable, Iterator
+    from typing import Any, Self
+
+    from pybpf.btf.reader import BTF
+    from pybpf.events.batch import Decode
+
+CHUNK = 512
+"""How many values a loop over events takes at once."""
+_ALL = 1 << 30
+_PAUSE = 0.001
+"""Seconds between two looks at a ring whose next record is reserved but not submitted."""
+
+
+class EventSource(Waitable):
+    """An iterable of what has happened, in three styles that may be mixed.
+
+    ``for value in source`` blocks, ``source.poll(timeout)`` waits and gives a list, ``async for value in source``
+    uses the running event loop. Any other event loop watches `fileno()` for reading and calls `consume()`: once
+    after it began to watch, then after each readiness. Threads may share a source: each value goes to one of them.
+    """
+
+    __slots__ = ("_error", "_lock", "_reading", "_ready")
+
+    def __init__(self, watched: Iterable[int]) -> None:
+        self._ready: deque[Any] = deque()
+        self._error: Exception | None = None
+        self._lock = RLock()
+        self._reading = False
+        super().__init__(watched, EPOLLIN)
+
+    def _collect(self, values: list[Any], limit: int) -> bool:
+        """Append what is there now until `values` has `limit` items. Tells whether a buffer moved."""
+        raise AssertionError("a subclass gives it")
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when there may be events."""
+        raise AssertionError("a subclass gives it")
+
+    def consume(self, limit: int | None = None) -> list[Any]:
+        """The values that are there now, at most `limit`, without waiting. Raises what `poll()` raises."""
+        return self.poll(0, limit)
+
+    def poll(self, timeout: float | None = None, limit: int | None = None) -> list[Any]:
+        """Wait until there are values, then give all that are there, at most `limit`.
+
+        Args:
+            timeout: seconds to wait; None waits for ever, 0 not at all. The list is empty when time is up.
+            limit: the largest number of values to give; the others stay where they are.
+
+        Raises:
+            ClosedError: the source is closed, or was closed by another thread meanwhile.
+            ValueError: a record is too short for its type. It counts as read; the next call goes on behind it.
+            RuntimeError: the source was inherited by fork(), or a decode function reads from its own source.
+        """
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit must be at least 1, not {limit}")
+        wanted = _ALL if limit is None else limit
+        deadline = None if timeout is None else monotonic() + timeout
+        try:
+            self._inside.append(None)
+            self._check()
+            values = self._undelivered(wanted)
+            ready = False
+            while True:
+                moved = self._gather(values, wanted)
+                remaining = None if deadline is None else max(deadline - monotonic(), 0.0)
+                if values or remaining == 0:
+                    return values
+                if ready and not moved:
+                    # The next record is reserved and not yet submitted. That takes a moment only.
+                    self._pause(_PAUSE if remaining is None else min(remaining, _PAUSE))
+                    ready = False
+                else:
+                    ready = self._wait(remaining)
+        finally:
+            self._inside.pop()
+            self._settle()
+
+    def take(self, limit: int) -> tuple[list[Any], bool]:
+        """What is there now, at most `limit`, and whether a buffer moved. `consume()` is the one for people."""
+        try:
+            self._inside.append(None)
+            self._check()
+            values = self._undelivered(limit)
+            moved = self._gather(values, limit)
+            return values, moved
+        finally:
+            self._inside.pop()
+            self._settle()
+
+    def _undelivered(self, limit: int) -> list[Any]:
+        """What a loop took and did not get to."""
+        values: list[Any] = []
+        try:
+            while len(values) < limit:
+                values.append(self._ready.popleft())
+        except IndexError:
+            pass
+        return values
+
+    def _gather(self, values: list[Any], limit: int) -> bool:
+        """`_collect()`, by one thread at a time, and so that an error or an interrupt loses nothing."""
+        with self._lock:
+            self._refuse_nesting()
+            try:
+                self._reading = True
+                if self._error is not None:
+                    error, self._error = self._error, None
+                    raise error
+                return self._collect(values, limit)
+            except Exception as error:
+                # What was decoded before goes out first.
+                if not values:
+                    raise
+                self._error = error
+                return True
+            except BaseException:
+                self._ready.extendleft(reversed(values))
+                raise
+            finally:
+                self._reading = False
+
+    def _refuse_nesting(self) -> None:
+        """A decode function or a signal handler must not read from the source that is calling it."""
+        if self._reading:
+            raise RuntimeError(f"{self!r} is being read by this thread already, further up the stack")
+
+    def __iter__(self) -> Iterator[Any]:
+        """Wait for values and yield them, until the source is closed. A loop that was left may be begun again."""
+        self._check()
+        return self._iterate()
+
+    def _iterate(self) -> Iterator[Any]:
+        ready = self._ready
+        while not self._closing:
+            try:
+                while ready and not self._closing:
+                    yield ready.popleft()
+            except IndexError:  # another thread was quicker
+                continue
+            try:
+                ready.extend(self.poll(None, CHUNK))
+            except ClosedError:
+                return
+
+    def __aiter__(self) -> Self:
+        self._check()
+        return self
+
+    async def __anext__(self) -> Any:
+        """The next value. Cancelling the wait neither loses nor repeats one."""
+        from asyncio import sleep
+
+        stalled = False
+        while not self._closing:
+            try:
+                return self._ready.popleft()
+            except IndexError:
+                pass
+            # One turn for the other tasks before each chunk, however fast events come.
+            await sleep(_PAUSE if stalled else 0)
+            try:
+                self._inside.append(None)
+                self._check()
+                stalled = not self._take_chunk() and not await self._readable()
+            except ClosedError:
+                break
+            finally:
+                self._inside.pop()
+                self._settle()
+        raise StopAsyncIteration
+
+    def _take_chunk(self) -> bool:
+        values: list[Any] = []
+        moved = self._gather(values, CHUNK)
+        self._ready.extend(values)
+        return moved or bool(values)
+
+    async def _readable(self) -> bool:
+        """Wait in the running event loop. False when there seem to be records that cannot be read yet."""
+        from asyncio import get_running_loop
+
+        loop = get_running_loop()
+        future = loop.create_future()
+        # A descriptor of its own for each waiting task, because a loop knows one callback for each descriptor.
+        watched = os.dup(self._epoll.fileno())
+        try:
+            loop.add_reader(watched, _set, future)
+            # To watch a perf buffer is to ask it, and asking clears its readiness: look again now that it is watched.
+            if not self._take_chunk():
+                await future
+                return self._closing or self._take_chunk()
+            return True
+        finally:
+            loop.remove_reader(watched)
+            os.close(watched)
+
+
+class RecordSource(EventSource):
+    """A source that decodes records of its own buffers."""
+
+    __slots__ = ("_btf", "_held", "_values")
+
+    def __init__(self, decode: Decode, strict: bool, btf: BTF | None, watched: Iterable[int]) -> None:
+        self._btf = btf
+        self._values = decoder(decode, strict=strict)
+        self._held = Batch(b"", (), ())
+        super().__init__(watched)
+
+    def _available(self) -> int:
+        """How many bytes the buffers hold."""
+        raise AssertionError("a subclass gives it")
+
+    def _scan(self, limit: int) -> Batch | None:
+        """Copy out the next records of one buffer, at most `limit`."""
+        raise AssertionError("a subclass gives it")
+
+    def _account(self, batch: Batch) -> None:
+        """Called once for each batch that was taken."""
+
+    @property
+    def lost(self) -> int | None:
+        """How many records were dropped for lack of room; None where only the program knows."""
+        return None
+
+    def of(self, type_name: str) -> Self:
+        """Decode records from now on as the struct, union or typedef of that name. Gives the reader itself.
+
+        Raises BTFError when there is no type information, or no such type in it.
+        """
+        from pybpf.events.types import codec_of
+
+        self._values = decoder(codec_of(self._btf, type_name))
+        return self
+
+    def read_batch(self, limit: int | None = None) -> Batch:
+        """The next records as they are, undecoded, at most `limit`, without waiting.
+
+        An empty batch: there is nothing. A batch has at most 2048 records or about 1 MiB. Values that an unfinished
+        loop left behind are not in it.
+        """
+        try:
+            self._inside.append(None)
+            self._check()
+            with self._lock:
+                self._refuse_nesting()
+                self._held.commit()
+                batch = self._scan(_ALL if limit is None else limit) or Batch(b"", (), ())
+                batch.commit()
+            self._account(batch)
+            return batch
+        finally:
+            self._inside.pop()
+            self._settle()
+
+    def _collect(self, values: list[Any], limit: int) -> bool:
+        moved = False
+        room = self._available()
+        while True:
+            self._draw(values, limit)
+            if room <= 0 or len(values) >= limit:
+                return moved
+            taken = self._refill(limit - len(values))
+            if not taken:
+                return moved
+            moved = True
+            room -= taken
+
+    def _refill(self, limit: int) -> int:
+        """Take the next records, at most `limit`, and give their bytes back to the kernel. Gives how many.
+
+        The store to `_held` decides: before it, nothing has happened; after it, the records are ours, and if an
+        interrupt keeps the position from being stored, the next call makes up for that.
+        """
+        self._held.commit()
+        batch = self._scan(limit)
+        if batch is None:
+            return 0
+        batch.rest = self._values(batch, 0)
+        self._held = batch
+        batch.commit()
+        self._account(batch)
+        return batch.extent
+
+    def _draw(self, values: list[Any], limit: int) -> None:
+        """Decode what is held until `values` has `limit` items. A record that raises an error is behind us then."""
+        batch = self._held
+        before = len(values)
+        try:
+            values.extend(islice(batch.rest, limit - before))
+        except BaseException as error:
+            batch.delivered += len(values) - before + isinstance(error, Exception)
+            batch.rest = self._values(batch, batch.delivered)
+            raise
+        batch.delivered += len(values) - before
+
+
+def _set(future: Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

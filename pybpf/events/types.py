@@ -1,0 +1,144 @@
+"""Which type the records of an event buffer have.
+
+A ring or perf buffer carries bytes; nothing in the object file has to say what they mean. In this order:
+
+1. What the user says: ``RingBuffer.of("event")``.
+2. What the program's author says, with a tag on the map::
+
+       struct {
+           __uint(type, BPF_MAP_TYPE_RINGBUF);
+           __uint(max_entries, 1 << 20);
+       } events SEC(".maps") __attribute__((btf_decl_tag("event:exec_event")));
+
+   Behind ``event:`` stands the name of a struct, union or typedef of the object's BTF; ``struct exec_event`` is the
+   same. A name that is not there is an error.
+3. What the map's name suggests. A map ``execs`` has records of the first of these that is a struct, or a typedef of
+   one, in the object's BTF: ``execs``, ``exec``, ``execs_event``, ``execs_t``, ``exec_t``, ``event``, ``event_t``,
+   ``data_t``. When that name means two different structs, nothing is concluded. A record shorter than a type that
+   was only suggested is delivered as `bytes`.
+4. Otherwise records are `bytes`.
+
+clang puts a struct into the BTF only when something refers to it. Where the program merely casts, this does::
+
+    const struct exec_event *unused_exec_event __attribute__((unused));
+"""
+
+from __future__ import annotations
+
+from pybpf.btf import kinds
+from pybpf.errors import BTFError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pybpf.btf.codec import Codec
+    from pybpf.btf.reader import BTF
+
+TAG = "event:"
+"""How a declaration tag that names a record's type begins."""
+
+_MAYBE_STRUCTS = (kinds.KIND_STRUCT, kinds.KIND_TYPEDEF)
+_ANY = (*_MAYBE_STRUCTS, kinds.KIND_UNION, kinds.KIND_INT, kinds.KIND_ENUM, kinds.KIND_ENUM64, kinds.KIND_FLOAT)
+_KEYWORDS = {"struct": (kinds.KIND_STRUCT,), "union": (kinds.KIND_UNION,), "enum": (kinds.KIND_ENUM, kinds.KIND_ENUM64)}
+
+
+def event_type(btf: BTF, map_name: str, tags: Iterable[str] | None = None) -> int | None:
+    """The type id of the records of a map: as declared, otherwise as suggested. None: unknown, they are `bytes`.
+
+    Args:
+        btf: the object's type information.
+        map_name: the map's variable name.
+        tags: the declaration tags of that variable; None looks them up in `btf`.
+
+    Raises:
+        BTFError: a tag names a type that is not there, or tags name different ones.
+    """
+    declared = declared_type(btf, map_name, tags)
+    return suggested_type(btf, map_name) if declared is None else declared
+
+
+def event_codec(btf: BTF, map_name: str, tags: Iterable[str] | None = None) -> tuple[Codec | None, bool]:
+    """What `RingBuffer` and `PerfBuffer` take as `decode` and `strict`: strict is only what was declared."""
+    from pybpf.btf.codec import codec
+
+    declared = declared_type(btf, map_name, tags)
+    if declared is not None:
+        return codec(btf, declared), True
+    suggested = suggested_type(btf, map_name)
+    return (None if suggested is None else codec(btf, suggested)), False
+
+
+def declared_type(btf: BTF, map_name: str, tags: Iterable[str] | None = None) -> int | None:
+    """The type that a tag on the map names. Arguments and errors as in `event_type()`."""
+    found = [
+        named_type(btf, tag.removeprefix(TAG))
+        for tag in (map_tags(btf, map_name) if tags is None else tags)
+        if tag.startswith(TAG)
+    ]
+    if not found:
+        return None
+    if not _same(btf, found):
+        raise BTFError(f"map {map_name!r} has several tags that begin with {TAG!r} and name different types")
+    return found[0]
+
+
+def suggested_type(btf: BTF, map_name: str) -> int | None:
+    """The struct that the map's name suggests."""
+    for name in suggestions(map_name):
+        found = [id for id in _ids(btf, name, _MAYBE_STRUCTS) if btf.resolve(id).kind == kinds.KIND_STRUCT]
+        if found:
+            return found[0] if _same(btf, found) else None
+    return None
+
+
+def suggestions(map_name: str) -> list[str]:
+    """The names a record's struct may have, best first."""
+    singular = map_name.removesuffix("s") or map_name
+    names = (map_name, singular, f"{map_name}_event", f"{map_name}_t", f"{singular}_t", "event", "event_t", "data_t")
+    return list(dict.fromkeys(names))
+
+
+def map_tags(btf: BTF, map_name: str) -> list[str]:
+    """The declaration tags of the variable that defines a map."""
+    return [
+        tag.name
+        for id in btf.own_ids(map_name, kinds.KIND_VAR)
+        for tag in btf.decl_tags(id)
+        if tag.component_index == -1
+    ]
+
+
+def named_type(btf: BTF, name: str) -> int:
+    """The id of the type of that name, which may begin with ``struct``, ``union`` or ``enum``.
+
+    Raises BTFError when there is none, or when the name means different types.
+    """
+    keyword, _, rest = name.partition(" ")
+    found = _ids(btf, rest.strip(), _KEYWORDS[keyword]) if keyword in _KEYWORDS else _ids(btf, name, _ANY)
+    if not found:
+        raise BTFError(
+            f"there is no type {name!r} in the type information of {btf.name or 'the object'}. "
+            "(clang leaves a type out to which nothing refers.)"
+        )
+    if not _same(btf, found):
+        raise BTFError(f"{name!r} means {len(found)} different types in {btf.name or 'the object'}")
+    return found[0]
+
+
+def codec_of(btf: BTF | None, type_name: str) -> Codec:
+    """The codec of the type of that name. Raises BTFError."""
+    from pybpf.btf.codec import codec
+
+    if btf is None:
+        raise BTFError(f"there is no type information to find {type_name!r} in")
+    return codec(btf, named_type(btf, type_name))
+
+
+def _ids(btf: BTF, name: str, wanted: Iterable[int]) -> list[int]:
+    return [id for kind in wanted for id in btf.own_ids(name, kind)]
+
+
+def _same(btf: BTF, ids: list[int]) -> bool:
+    """Whether all of these are one type, behind typedefs."""
+    return len({btf.resolve(id).id for id in ids}) == 1

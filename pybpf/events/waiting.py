@@ -1,0 +1,137 @@
+"""Waiting for a kernel buffer, and closing while others wait.
+
+Rules of this module:
+
+* A `Waitable` owns an epoll set and an eventfd that wakes it.
+* `close()` never pulls memory from under another thread. Whoever is inside is woken, and the last one out lets
+  go. No lock is needed for that, so `close()` may be called from a signal handler.
+* A child made by fork() shares the memory, not the reader: it may only close it.
+"""
+
+from __future__ import annotations
+
+import os
+from select import EPOLLIN, POLLIN, epoll
+from select import poll as select_poll
+
+from pybpf.errors import ClosedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+    from typing import Self
+
+
+class Waitable:
+    """Something that can be waited for, closed from another thread, and must not be used after fork()."""
+
+    __slots__ = ("__weakref__", "_closing", "_epoll", "_inside", "_pid", "_unclosed", "_unreleased", "_wakeup")
+
+    # The three lists are sets of tokens: append and pop are atomic, need no lock and are safe in signal handlers.
+    # An append is the first thing inside its `try`, where no signal handler can run before it.
+
+    def __init__(self, watched: Iterable[int], events: int) -> None:
+        """`watched` are the descriptors to wait for, `events` what of them: EPOLLIN or EPOLLOUT."""
+        self._closing = False
+        self._inside: list[None] = []
+        self._unclosed: list[None] = []
+        self._unreleased: list[None] = []
+        self._pid = os.getpid()
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._epoll = epoll()
+            try:
+                self._epoll.register(self._wakeup, EPOLLIN)
+                for fd in watched:
+                    self._epoll.register(fd, events)
+            except BaseException:
+                self._epoll.close()
+                raise
+        except BaseException:
+            os.close(self._wakeup)
+            raise
+        self._unclosed.append(None)
+        self._unreleased.append(None)
+
+    def _release(self, inherited: bool) -> None:
+        """Let go of everything. `inherited`: this is a child process, what the parent shares must stay as it is."""
+        raise AssertionError("a subclass gives it")
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._closing
+
+    def close(self) -> None:
+        """Let go of the buffer. May be called twice, from any thread and from a signal handler.
+
+        Threads and tasks that wait are woken: loops over events end, other calls raise ClosedError. Records still
+        in the kernel's buffer stay there; values that were read but not delivered are dropped.
+        """
+        try:
+            self._unclosed.pop()
+        except IndexError:
+            return
+        try:
+            self._inside.append(None)
+            self._closing = True
+            if os.getpid() == self._pid:
+                os.eventfd_write(self._wakeup, 1)
+        finally:
+            self._inside.pop()
+            self._settle()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_unreleased", None):
+            return
+        if not self._closing and os.getpid() == self._pid:
+            from warnings import warn
+
+            warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        self._closing = True
+        self._inside.clear()
+        self._settle()
+
+    def _check(self) -> None:
+        if self._closing:
+            raise ClosedError(f"{self!r} is closed")
+        if os.getpid() != self._pid:
+            raise RuntimeError(f"{self!r} belongs to process {self._pid}: a child opens the map itself to read it")
+
+    def _settle(self) -> None:
+        """Called by whoever leaves: the last one out lets go."""
+        if not self._closing or self._inside:
+            return
+        try:
+            self._unreleased.pop()
+        except IndexError:
+            return
+        try:
+            self._release(os.getpid() != self._pid)
+        finally:
+            self._epoll.close()
+            os.close(self._wakeup)
+
+    def _wait(self, timeout: float | None) -> bool:
+        """Wait for readiness, at most `timeout` seconds; false when that time is over."""
+        ready = bool(self._epoll.poll(timeout))
+        if self._closing:
+            raise ClosedError(f"{self!r} was closed")
+        return ready
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for nothing but `close()`."""
+        closing = select_poll()
+        closing.register(self._wakeup, POLLIN)
+        closing.poll(1000 * seconds)
+        if self._closing:
+            raise ClosedError(f"{self!r} was closed")
