@@ -1,0 +1,225 @@
+"""The door: everything that pybpf asks of the kernel goes through here, and ctypes is used nowhere else.
+
+One documented function per bpf(2) command, each field by the name it has in union bpf_attr. They can be called by
+hand, without the rest of pybpf:
+
+    >>> from pybpf import syscall
+    >>> from pybpf.constants import BPF_MAP_TYPE_HASH
+    >>> with syscall.map_create(BPF_MAP_TYPE_HASH, key_size=4, value_size=8, max_entries=10) as fd:
+    ...     syscall.map_update_elem(fd, b"abcd", bytes(8))
+    ...     syscall.map_lookup_elem(fd, b"abcd", 8)
+
+Descriptors come as `FD`, which has one owner; refusals as `BPFError`. `add_observer` lets a program see every call.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybpf.syscall.cpus import cpu_list, possible_cpus
+    from pybpf.syscall.door import Buffer as Buffer
+    from pybpf.syscall.elements import ElementCalls
+    from pybpf.syscall.fd import FD, duplicate, fileno
+    from pybpf.syscall.fd import FdLike as FdLike
+    from pybpf.syscall.info import (
+        BTFInfo,
+        LinkInfo,
+        MapInfo,
+        ProgramInfo,
+        TokenInfo,
+        btf_info,
+        link_info,
+        map_info,
+        prog_info,
+        token_info,
+    )
+    from pybpf.syscall.links import iter_create, link_create, link_detach, link_update
+    from pybpf.syscall.logs import LogBuffer
+    from pybpf.syscall.maps import (
+        map_create,
+        map_delete_batch,
+        map_delete_elem,
+        map_freeze,
+        map_get_next_key,
+        map_lookup_and_delete_batch,
+        map_lookup_and_delete_elem,
+        map_lookup_batch,
+        map_lookup_elem,
+        map_update_batch,
+        map_update_elem,
+    )
+    from pybpf.syscall.memory import PAGE_SIZE, barrier, map_memory
+    from pybpf.syscall.objects import (
+        TaskFdInfo,
+        btf_get_fd_by_id,
+        btf_get_next_id,
+        btf_load,
+        enable_stats,
+        link_get_fd_by_id,
+        link_get_next_id,
+        map_get_fd_by_id,
+        map_get_next_id,
+        obj_get,
+        obj_get_info_by_fd,
+        obj_pin,
+        prog_get_fd_by_id,
+        prog_get_next_id,
+        task_fd_query,
+        token_create,
+    )
+    from pybpf.syscall.perf_event import (
+        perf_disable,
+        perf_enable,
+        perf_event_open,
+        perf_id,
+        perf_pause_output,
+        perf_period,
+        perf_query_bpf,
+        perf_refresh,
+        perf_reset,
+        perf_set_bpf,
+        perf_set_filter,
+        perf_set_output,
+    )
+    from pybpf.syscall.programs import (
+        QueryResult,
+        TestRunResult,
+        prog_assoc_struct_ops,
+        prog_attach,
+        prog_bind_map,
+        prog_detach,
+        prog_load,
+        prog_query,
+        prog_stream_read_by_fd,
+        prog_test_run,
+        raw_tracepoint_open,
+    )
+    from pybpf.syscall.sockets import (
+        attach_reuseport,
+        attach_socket_filter,
+        detach_reuseport,
+        detach_socket_filter,
+    )
+    from pybpf.syscall.watch import Call, add_observer, remove_observer
+    from pybpf.syscall.watch import Observer as Observer
+
+_HOMES = {
+    "cpus": "cpu_list possible_cpus",
+    "elements": "ElementCalls",
+    "fd": "FD duplicate fileno",
+    "info": "BTFInfo LinkInfo MapInfo ProgramInfo TokenInfo btf_info link_info map_info prog_info token_info",
+    "links": "iter_create link_create link_detach link_update",
+    "logs": "LogBuffer",
+    "maps": "map_create map_delete_batch map_delete_elem map_freeze map_get_next_key map_lookup_and_delete_batch "
+    "map_lookup_and_delete_elem map_lookup_batch map_lookup_elem map_update_batch map_update_elem",
+    "memory": "PAGE_SIZE barrier map_memory",
+    "objects": "TaskFdInfo btf_get_fd_by_id btf_get_next_id btf_load enable_stats link_get_fd_by_id link_get_next_id "
+    "map_get_fd_by_id map_get_next_id obj_get obj_get_info_by_fd obj_pin prog_get_fd_by_id prog_get_next_id "
+    "task_fd_query token_create",
+    "perf_event": "perf_disable perf_enable perf_event_open perf_id perf_pause_output perf_period perf_query_bpf "
+    "perf_refresh perf_reset perf_set_bpf perf_set_filter perf_set_output",
+    "programs": "QueryResult TestRunResult prog_assoc_struct_ops prog_attach prog_bind_map prog_detach prog_load "
+    "prog_query prog_stream_read_by_fd prog_test_run raw_tracepoint_open",
+    "sockets": "attach_reuseport attach_socket_filter detach_reuseport detach_socket_filter",
+    "watch": "Call add_observer remove_observer",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "FD",
+    "PAGE_SIZE",
+    "BTFInfo",
+    "Call",
+    "ElementCalls",
+    "LinkInfo",
+    "LogBuffer",
+    "MapInfo",
+    "ProgramInfo",
+    "QueryResult",
+    "TaskFdInfo",
+    "TestRunResult",
+    "TokenInfo",
+    "add_observer",
+    "attach_reuseport",
+    "attach_socket_filter",
+    "barrier",
+    "btf_get_fd_by_id",
+    "btf_get_next_id",
+    "btf_info",
+    "btf_load",
+    "cpu_list",
+    "detach_reuseport",
+    "detach_socket_filter",
+    "duplicate",
+    "enable_stats",
+    "fileno",
+    "iter_create",
+    "link_create",
+    "link_detach",
+    "link_get_fd_by_id",
+    "link_get_next_id",
+    "link_info",
+    "link_update",
+    "map_create",
+    "map_delete_batch",
+    "map_delete_elem",
+    "map_freeze",
+    "map_get_fd_by_id",
+    "map_get_next_id",
+    "map_get_next_key",
+    "map_info",
+    "map_lookup_and_delete_batch",
+    "map_lookup_and_delete_elem",
+    "map_lookup_batch",
+    "map_lookup_elem",
+    "map_memory",
+    "map_update_batch",
+    "map_update_elem",
+    "obj_get",
+    "obj_get_info_by_fd",
+    "obj_pin",
+    "perf_disable",
+    "perf_enable",
+    "perf_event_open",
+    "perf_id",
+    "perf_pause_output",
+    "perf_period",
+    "perf_query_bpf",
+    "perf_refresh",
+    "perf_reset",
+    "perf_set_bpf",
+    "perf_set_filter",
+    "perf_set_output",
+    "possible_cpus",
+    "prog_assoc_struct_ops",
+    "prog_attach",
+    "prog_bind_map",
+    "prog_detach",
+    "prog_get_fd_by_id",
+    "prog_get_next_id",
+    "prog_info",
+    "prog_load",
+    "prog_query",
+    "prog_stream_read_by_fd",
+    "prog_test_run",
+    "raw_tracepoint_open",
+    "remove_observer",
+    "task_fd_query",
+    "token_create",
+    "token_info",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'pybpf.syscall' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"pybpf.syscall.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -181,6 +181,7 @@ LAYOUTS: dict[str, dict[str, tuple[int, int]]] = {
     },
     "BPF_BTF_GET_FD_BY_ID": {
         "btf_id": (0, 4),
+        "open_flags": (8, 4),
         "fd_by_id_token_fd": (12, 4),
     },
     "BPF_TASK_FD_QUERY": {
@@ -889,11 +890,11 @@ PERF_IOCTLS: dict[str, tuple[str, int, int]] = {
     "PERF_EVENT_IOC_RESET": ("", 3, 0),
     "PERF_EVENT_IOC_PERIOD": ("W", 4, 8),
     "PERF_EVENT_IOC_SET_OUTPUT": ("", 5, 0),
-    "PERF_EVENT_IOC_SET_FILTER": ("W", 6, 8),
-    "PERF_EVENT_IOC_ID": ("R", 7, 8),
+    "PERF_EVENT_IOC_SET_FILTER": ("W", 6, 0),
+    "PERF_EVENT_IOC_ID": ("R", 7, 0),
     "PERF_EVENT_IOC_SET_BPF": ("W", 8, 4),
     "PERF_EVENT_IOC_PAUSE_OUTPUT": ("W", 9, 4),
-    "PERF_EVENT_IOC_QUERY_BPF": ("WR", 10, 8),
-    "PERF_EVENT_IOC_MODIFY_ATTRIBUTES": ("W", 11, 8),
+    "PERF_EVENT_IOC_QUERY_BPF": ("WR", 10, 0),
+    "PERF_EVENT_IOC_MODIFY_ATTRIBUTES": ("W", 11, 0),
 }
-"""The ioctls of a perf event: name -> (direction, number, argument size where pointers have 8 bytes)."""
+"""The ioctls of a perf event: name -> (direction, number, argument size; with a direction, 0 is a pointer)."""

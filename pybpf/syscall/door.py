@@ -1,0 +1,113 @@
+"""The door itself: the one place where Python calls the kernel through ctypes.
+
+Rules:
+
+* Results are the kernel's own: a number of 0 or more, or the negated errno. Nothing here raises for a refusal.
+* The functions have no argument types on purpose: with them every call takes 450-550 ns longer. What is handed over
+  is a small int or a `byref`, never an address as a bare int, which ctypes would cut to 32 bits.
+* `syscall` lets other threads run during the call. `syscall_holding` keeps the GIL: it is for calls that take about
+  a microsecond, where handing the GIL over and back costs more than the call.
+* ctypes keeps its own errno per thread, and a system call that succeeds leaves it alone. A signal handler may run
+  between a call and the reading of its errno; so whoever fails puts back the errno that it found.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import byref, c_char, c_char_p, c_void_p, get_errno, set_errno
+
+from pybpf.constants import COMMAND_NAMES
+from pybpf.syscall import sysno
+from pybpf.syscall.watch import Call, observe, observers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from mmap import mmap
+
+    Buffer = bytes | bytearray | memoryview | mmap
+
+# The process itself as a library: glibc and musl both have syscall(3), and no file name is guessed.
+syscall = ctypes.CDLL(None, use_errno=True).syscall
+syscall_holding = ctypes.PyDLL(None, use_errno=True).syscall
+
+
+def pointer(buffer: Buffer) -> tuple[int, object]:
+    """The address of a buffer's memory, and an object that keeps it valid: hold it until the call is over.
+
+    Read-only memory that is not `bytes` is copied. The buffer must not be empty.
+    """
+    if isinstance(buffer, bytes):
+        text = c_char_p(buffer)
+        return c_void_p.from_buffer(text).value or 0, text
+    view = memoryview(buffer)
+    if view.readonly or not view.contiguous:
+        return pointer(view.tobytes())
+    first = c_char.from_buffer(view if view.format == "B" else view.cast("B"))
+    return ctypes.addressof(first), first
+
+
+def bpf(command: int, data: bytearray, buffers: Mapping[str, Buffer] | None = None) -> int:
+    """Make the system call bpf(2): the result, or the negated errno. Other threads run meanwhile.
+
+    Args:
+        command: BPF_MAP_CREATE and so on.
+        data: this command's part of union bpf_attr; the kernel takes what is missing at the end for zero.
+        buffers: what the pointers in `data` point to, for observers.
+    """
+    if observers:
+        return observe(
+            Call("bpf", command_name(command), command, data, None, buffers),
+            lambda: _enter(sysno.BPF, command, byref(c_char.from_buffer(data)), len(data)),
+        )
+    return _enter(sysno.BPF, command, byref(c_char.from_buffer(data)), len(data))
+
+
+def command_name(command: int) -> str:
+    """``0`` gives ``"BPF_MAP_CREATE"``; a command that is not known gives its number."""
+    name = COMMAND_NAMES[command] if 0 <= command < len(COMMAND_NAMES) else None
+    return name or str(command)
+
+
+def perf_event_open(data: bytearray, arguments: dict[str, int], buffers: Mapping[str, Buffer] | None = None) -> int:
+    """Open a perf event: the descriptor, or the negated errno.
+
+    Args:
+        data: struct perf_event_attr.
+        arguments: pid, cpu, group_fd and flags, in this order.
+        buffers: what the pointers in `data` point to, for observers.
+    """
+
+    def enter() -> int:
+        return _enter(sysno.PERF_EVENT_OPEN, byref(c_char.from_buffer(data)), *arguments.values())
+
+    if observers:
+        return observe(Call("perf_event_open", "", 0, data, arguments, buffers), enter)
+    return enter()
+
+
+def other(name: str, command: str, number: int, arguments: Mapping[str, int | bytes], enter: Callable[[], int]) -> int:
+    """A call that Python's own modules make (ioctl, mmap, setsockopt): the result, or the negated errno.
+
+    Args:
+        enter: makes the call; may raise OSError.
+    """
+
+    def caught() -> int:
+        try:
+            return enter()
+        except OSError as error:
+            return -(error.errno or 0)
+
+    if observers:
+        return observe(Call(name, command, number, None, arguments), caught)
+    return caught()
+
+
+def _enter(*arguments: object) -> int:
+    before = get_errno()
+    result: int = syscall(*arguments)
+    if result < 0:
+        result = -get_errno()
+        set_errno(before)
+    return result

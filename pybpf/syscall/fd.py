@@ -1,0 +1,107 @@
+"""An owned file descriptor.
+
+Rules:
+
+* One owner: whoever holds the `FD` closes it, by `close()`, by `with`, or by giving it away with `detach()`.
+* It is never 0, 1 or 2: many fields of union bpf_attr take 0 for "none", and standard streams get replaced.
+* A forgotten one is closed by the garbage collector, with a `ResourceWarning`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+from pybpf.errors import ClosedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Protocol, Self
+
+    class HasFileno(Protocol):
+        """Anything with a `fileno()`."""
+
+        def fileno(self) -> int: ...
+
+    FdLike = int | HasFileno
+
+
+def duplicate(fd: FdLike) -> int:
+    """A copy of the descriptor above 2, closed on exec (fcntl(2), F_DUPFD_CLOEXEC)."""
+    import fcntl
+
+    return fcntl.fcntl(fileno(fd), fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def fileno(fd: FdLike) -> int:
+    """The number behind an int or anything that has a `fileno()`."""
+    return fd if isinstance(fd, int) else fd.fileno()
+
+
+class FD:
+    """A file descriptor with one owner.
+
+    Args:
+        fd: an open descriptor, taken over from the caller. If it is below 3 it is moved up.
+
+    Raises:
+        OSError: it is not open, or the process has no descriptor left to move it to (it is closed then).
+        ValueError: it is negative.
+    """
+
+    __slots__ = ("__weakref__", "_fd")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = -1
+        if fd < 0:
+            raise ValueError(f"a descriptor cannot be {fd}")
+        if fd < 3:
+            low = fd
+            try:
+                fd = duplicate(low)
+            finally:
+                os.close(low)
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """The descriptor's number. Raises `ClosedError` after `close()`."""
+        if self._fd < 0:
+            raise ClosedError("this descriptor is closed")
+        return self._fd
+
+    def detach(self) -> int:
+        """Give the descriptor away: the caller closes it from now on, and this object is closed."""
+        fd = self.fileno()
+        self._fd = -1
+        return fd
+
+    def dup(self) -> FD:
+        """Another descriptor of the same object, above 2 and closed on exec, with its own owner."""
+        return FD(duplicate(self.fileno()))
+
+    def close(self) -> None:
+        """Close the descriptor. Closing twice does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<FD {self._fd}>" if self._fd >= 0 else "<FD closed>"

@@ -1,0 +1,62 @@
+"""What every bpf(2) command function does: make the call and raise what the kernel refused."""
+
+from __future__ import annotations
+
+import os
+
+from pybpf import constants
+from pybpf.errors import kernel_error
+from pybpf.syscall import door
+from pybpf.syscall.fd import FD, fileno
+from pybpf.syscall.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybpf.syscall.fd import FdLike
+
+    Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+NUMBERS: dict[str, int] = {name: number for number, name in enumerate(constants.COMMAND_NAMES) if name}
+"""Command name -> number."""
+
+
+def invoke(record: Record, what: str = "") -> int:
+    """Call bpf(2) with the command that the record is for.
+
+    Args:
+        what: what is being done, for the error message.
+
+    Raises:
+        BPFError: the kernel refused.
+    """
+    result = attempt(record)
+    if result < 0:
+        raise kernel_error(-result, record.title, what)
+    return result
+
+
+def attempt(record: Record) -> int:
+    """The same, without raising: the result, or the negated errno."""
+    return door.bpf(NUMBERS[record.title], record.data, record.buffers)
+
+
+def number(fd: FdLike | None) -> int:
+    """The descriptor's number; 0, which the kernel takes for "none", when there is none."""
+    return 0 if fd is None else fileno(fd)
+
+
+def path_bytes(path: Path) -> bytes:
+    """The path as the kernel wants it, with its NUL.
+
+    Raises:
+        ValueError: there is a NUL inside.
+    """
+    data = os.fsencode(path)
+    if b"\0" in data:
+        raise ValueError(f"the path {path!r} has a NUL in it")
+    return data + b"\0"
+
+
+def descriptor(record: Record, what: str = "") -> FD:
+    """The descriptor that the command makes."""
+    return FD(invoke(record, what))
