@@ -27,8 +27,12 @@ def clang() -> str:
 
 def build_object(source: Path, output: Path, byte_order: str = "little") -> Path:
     """Compile C to a BPF object."""
-    command = [clang(), "-target", TARGETS[byte_order], "-g", "-O2", "-Wall", "-Werror", f"-I{OBJECTS}"]
-    subprocess.run([*command, "-c", str(source), "-o", str(output)], check=True, timeout=120)
+    command = [clang(), "-target", TARGETS[byte_order], "-g", "-O2", "-Wall", "-Werror", "-fno-crash-diagnostics"]
+    command += [f"-I{OBJECTS}", "-c", str(source), "-o", str(output)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if "Unsupported field expression" in run.stderr:
+        pytest.skip("this compiler has no relocation for one of the bit fields")
+    assert run.returncode == 0, run.stderr
     return output
 
 
