@@ -144,14 +144,19 @@ def show_kernels() -> int:
 
 
 def fetch(kernels: list[Kernel], options: argparse.Namespace) -> int:
-    """Fetch kernels and what their guests need."""
+    """Fetch kernels and what their guests need; one that cannot be had does not keep the others from being fetched."""
+    status = 0
     for kernel in kernels:
-        print(f"{kernel.name}: ", end="", flush=True)
-        image = rootfs.image(kernel, mirror=options.mirror, renew=options.refresh)
-        rootfs.root(kernel.architecture, mirror=options.mirror)
-        rootfs.bytecode(mirror=options.mirror)
-        print(image.release, flush=True)
-    return 0
+        try:
+            image = rootfs.image(kernel, mirror=options.mirror, renew=options.refresh)
+            rootfs.root(kernel.architecture, mirror=options.mirror)
+            rootfs.bytecode(mirror=options.mirror)
+        except MatrixError as error:
+            print(f"{kernel.name}: {error}", file=sys.stderr)
+            status = 2
+        else:
+            print(f"{kernel.name}: {image.release}", flush=True)
+    return status
 
 
 def run(kernels: list[Kernel], command: tuple[str, ...], options: argparse.Namespace) -> int:
@@ -175,20 +180,19 @@ def run(kernels: list[Kernel], command: tuple[str, ...], options: argparse.Names
 def run_one(kernel: Kernel, job: Job, settings: guest.Settings, options: argparse.Namespace) -> int:
     """Run a job on one kernel, keep its results, and say how it ended."""
     path = options.results / f"{kernel.name}.xml"
-    if job.writes_junit:
-        path.unlink(
-            missing_ok=True
-        )  # a run that is cut off must not leave an older run's results to be taken for its own
-    result = guest.run(kernel, job, CHECKOUT, settings)
+    if job.writes_junit:  # results of an older run must not be taken for those of one that is cut off
+        path.unlink(missing_ok=True)
+    properties = {"kernel": kernel.name, "machine": kernel.architecture.machine, "commit": commit()}
+    try:
+        result = guest.run(kernel, job, CHECKOUT, settings)
+    except MatrixError as error:
+        print(f"matrix: {kernel.name}: {error}", file=sys.stderr)
+        if job.writes_junit:
+            results.write(path, results.complete(None, properties, str(error)))
+        return 2
     trouble = describe_trouble(result, settings)
     if job.writes_junit:
-        properties = {
-            "kernel": kernel.name,
-            "release": result.release,
-            "machine": kernel.architecture.machine,
-            "commit": commit(),
-            "seconds": f"{result.seconds:.1f}",
-        }
+        properties |= {"release": result.release, "seconds": f"{result.seconds:.1f}"}
         results.write(path, results.complete(result.junit, properties, trouble))
     if options.keep_log:
         results.write(path.with_suffix(".console.log"), result.console.encode())

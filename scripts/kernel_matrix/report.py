@@ -39,8 +39,8 @@ class Table:
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing failed and every test ran somewhere."""
-        return not self.failed and not self.skipped_everywhere
+        """Whether there are tests, none failed, and every one ran somewhere."""
+        return bool(self.rows) and not self.failed and not self.skipped_everywhere
 
 
 def join(kernels: Iterable[KernelResults]) -> Table:
@@ -125,6 +125,8 @@ def _functions(table: Table, notes: Footnotes) -> list[list[str]]:
 
 
 def _verdict(table: Table) -> list[str]:
+    if not table.rows:
+        return ["No test was met."]
     lines = [f"failed on {kernel}: {test}: {reason}" for test, kernel, reason in table.failed]
     lines += [f"ran on no kernel: {test}" for test in table.skipped_everywhere]
     return lines or ["No test failed, and every test ran on some kernel."]

@@ -101,7 +101,8 @@ def _read_case(case: ElementTree.Element, results: KernelResults) -> None:
     else:
         outcome = Outcome(PASSED)
     test = f"{module}::{name}" if module else name
-    if results.outcomes.get(test, outcome).result != FAILED:
+    earlier = results.outcomes.get(test)
+    if earlier is None or earlier.result != FAILED:
         results.outcomes[test] = outcome
 
 
