@@ -48,7 +48,7 @@ def pointer(buffer: Buffer) -> tuple[int, object]:
 
 
 def bpf(command: int, data: bytearray, buffers: Mapping[str, Buffer] | None = None) -> int:
-    """Make the system call bpf(2): the result, or the negated errno. Other threads run meanwhile.
+    """The call behind every command: the result, or the negated errno. Other threads run meanwhile.
 
     Args:
         command: BPF_MAP_CREATE and so on.

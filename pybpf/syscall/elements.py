@@ -28,6 +28,7 @@ from pybpf.constants import (
 from pybpf.errors import ClosedError, kernel_error
 from pybpf.syscall.attrs import LAYOUTS, SIZES
 from pybpf.syscall.door import command_name, syscall_holding
+from pybpf.syscall.sizes import check_sizes
 from pybpf.syscall.sysno import BPF
 from pybpf.syscall.watch import Call, observe, observers
 
@@ -94,7 +95,8 @@ class ElementCalls:
 
     Each of them raises:
         BPFError: the kernel refused, as the functions of `maps.py` say.
-        ValueError, TypeError: key or value do not have the map's size or type.
+        ValueError, TypeError: key or value do not have the size or type given here, or these sizes are smaller than
+            the map's (the kernel is asked at the first call).
         ClosedError: after `close()`.
     """
 
@@ -121,6 +123,8 @@ class ElementCalls:
         def new() -> Slot:
             if closed:
                 raise ClosedError("this map is closed")
+            if not made:
+                check_sizes(map_fd, key_size, value_size)
             slot = _slot(map_fd, key_size, value_size, key_format, value_format)
             made.append(slot[3][FD_AT : FD_AT + 4].cast("I"))
             return slot

@@ -24,6 +24,7 @@ def invoke(record: Record, what: str = "") -> int:
     """Call bpf(2) with the command that the record is for.
 
     Args:
+        record: the attr.
         what: what is being done, for the error message.
 
     Raises:
@@ -35,9 +36,27 @@ def invoke(record: Record, what: str = "") -> int:
     return result
 
 
-def attempt(record: Record) -> int:
-    """The same, without raising: the result, or the negated errno."""
-    return door.bpf(NUMBERS[record.title], record.data, record.buffers)
+def attempt(record: Record, again: int = 0, attempts: float = 1) -> int:
+    """Make the call without raising: the result, or the negated errno. The buffers are let go of afterwards.
+
+    Args:
+        record: the attr.
+        again: an errno that means to try again, from the same start.
+        attempts: how often to try in total.
+    """
+    number = NUMBERS[record.title]
+    try:
+        if not again:
+            return door.bpf(number, record.data, record.buffers)
+        fresh = bytes(record.data)
+        while True:
+            result = door.bpf(number, record.data, record.buffers)
+            attempts -= 1
+            if result != -again or attempts <= 0:
+                return result
+            record.data[:] = fresh
+    finally:
+        record.release()
 
 
 def number(fd: FdLike | None) -> int:

@@ -13,6 +13,7 @@ from pybpf.errors import kernel_error
 from pybpf.syscall.fd import FD, fileno
 from pybpf.syscall.invoke import attempt, descriptor, invoke, number
 from pybpf.syscall.record import Record
+from pybpf.syscall.sizes import check_sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,13 +102,15 @@ def map_lookup_elem(
     Args:
         key: key_size bytes; None for types without keys.
         value_size: bytes that the kernel writes: of a per-CPU map the value size rounded up to 8 times the number of
-            possible CPUs, unless flags choose one CPU. A buffer that is too small is overrun.
+            possible CPUs, unless flags choose one CPU.
         flags: BPF_F_LOCK (Linux 5.1); BPF_F_CPU with the CPU in the upper 32 bits (Linux 7.0).
         value: what the value's memory holds before the call: bloom filters look for it.
 
     Raises:
         BPFNotFoundError: ENOENT: there is no such element.
         NotSupportedError: the map's type cannot be read this way.
+        ValueError: key or value are smaller than the map's. All element functions ask the kernel for the sizes first
+            (BPF_OBJ_GET_INFO_BY_FD), because it would read and write past the end of what is too small.
     """
     out = bytearray(value_size)
     out[: len(value)] = value
@@ -139,6 +142,7 @@ def map_delete_elem(map_fd: FdLike, key: Buffer) -> None:
         BPFNotFoundError: ENOENT: there is no such element.
         BPFError: EINVAL: an array, which cannot lose elements.
     """
+    check_sizes(fileno(map_fd), key, None)
     attr = Record("BPF_MAP_DELETE_ELEM")
     attr.put(map_fd=fileno(map_fd))
     attr.point("key", key)
@@ -156,6 +160,7 @@ def map_get_next_key(map_fd: FdLike, key: Buffer | None, key_size: int) -> bytes
         BPFNotFoundError: ENOENT: this was the last key.
     """
     out = bytearray(key_size)
+    check_sizes(fileno(map_fd), key_size if key is None else min(key_size, len(key)), None)
     attr = Record("BPF_MAP_GET_NEXT_KEY")
     attr.put(map_fd=fileno(map_fd))
     attr.point("key", key)
@@ -189,6 +194,7 @@ def map_freeze(map_fd: FdLike) -> None:
 
 
 def _element(command: str, map_fd: FdLike, key: Buffer | None, value: Buffer, flags: int) -> None:
+    check_sizes(fileno(map_fd), key, value, 1, flags)
     attr = Record(command)
     attr.put(map_fd=fileno(map_fd), flags=flags)
     attr.point("key", key)
@@ -265,7 +271,7 @@ def map_delete_batch(map_fd: FdLike, keys: Buffer, count: int, elem_flags: int =
         BPFNotFoundError: ENOENT: the map does not have one of the keys. Its attribute `count` says how many were
             deleted before.
     """
-    return _write_batch("BPF_MAP_DELETE_BATCH", map_fd, keys, b"", count, elem_flags, flags)
+    return _write_batch("BPF_MAP_DELETE_BATCH", map_fd, keys, None, count, elem_flags, flags)
 
 
 def _read_batch(
@@ -276,6 +282,10 @@ def _read_batch(
     elem_flags: int,
     flags: int,
 ) -> tuple[int, int]:
+    in_batch, out_batch, keys, values = buffers
+    key_size = check_sizes(fileno(map_fd), keys, values, count, elem_flags)
+    if min(len(out_batch), len(out_batch if in_batch is None else in_batch)) < max(key_size, 4):
+        raise ValueError(f"in_batch and out_batch take {max(key_size, 4)} bytes")
     attr = _batch(command, map_fd, count, elem_flags, flags)
     for name, buffer in zip(("in_batch", "out_batch", "keys", "values"), buffers, strict=True):
         attr.point(name, buffer)
@@ -286,8 +296,9 @@ def _read_batch(
 
 
 def _write_batch(
-    command: str, map_fd: FdLike, keys: Buffer, values: Buffer, count: int, elem_flags: int, flags: int
+    command: str, map_fd: FdLike, keys: Buffer, values: Buffer | None, count: int, elem_flags: int, flags: int
 ) -> int:
+    check_sizes(fileno(map_fd), keys, values, count, elem_flags)
     attr = _batch(command, map_fd, count, elem_flags, flags)
     attr.point("keys", keys)
     attr.point("values", values)

@@ -7,6 +7,7 @@ kernel/bpf/syscall.c.
 from __future__ import annotations
 
 import errno
+import math
 from array import array
 
 from pybpf.constants import (
@@ -133,12 +134,7 @@ def prog_load(
     attr.point("fd_array", array("i", fd_array).tobytes() if fd_array else None)
     attr.point("core_relos", core_relos)
     attr.point("signature", signature)
-    fresh = bytes(attr.data)
-    for _ in range(LOAD_ATTEMPTS):
-        attr.data[:] = fresh
-        result = attempt(attr)
-        if result != -errno.EAGAIN:
-            break
+    result = attempt(attr, errno.EAGAIN, LOAD_ATTEMPTS)
     if isinstance(log_buffer, LogBuffer):
         log_buffer.true_size = attr["log_true_size"]
     if result < 0:
@@ -304,9 +300,7 @@ def prog_test_run(
     attr.point("data_out", data_out)
     attr.point("ctx_in", ctx_data)
     attr.point("ctx_out", ctx_out)
-    fresh = bytes(attr.data)
-    while (result := attempt(attr)) == -errno.EINTR:
-        attr.data[:] = fresh
+    result = attempt(attr, errno.EINTR, math.inf)
     data_size, ctx_size = attr["data_size_out"], attr["ctx_size_out"]
     if result < 0:
         hint = ""

@@ -84,6 +84,10 @@ class Record:
         """Hold an object as long as this record lives."""
         self._alive.append(alive)
 
+    def release(self) -> None:
+        """Let go of all buffers: a bytearray cannot be resized before, and a traceback may hold this record."""
+        self._alive.clear()
+
     def text(self, name: str, value: str) -> None:
         """Set a name.
 
