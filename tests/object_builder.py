@@ -1,0 +1,74 @@
+"""Compiles the sources below tests/objects for the tests of reading object files."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+OBJECTS = Path(__file__).resolve().parent / "objects"
+COMPILERS = [f"clang-{version}" for version in range(30, 11, -1) if shutil.which(f"clang-{version}")]
+TARGETS = {"little": "bpfel", "big": "bpfeb"}
+
+SOURCES = (
+    "elf_arena.bpf.c",
+    "elf_calls.bpf.c",
+    "elf_data.bpf.c",
+    "elf_exceptions.bpf.c",
+    "elf_externs.bpf.c",
+    "elf_legacy.bpf.c",
+    "elf_link_b.bpf.c",
+    "elf_maps.bpf.c",
+    "elf_struct_ops.bpf.c",
+)
+"""The sources that are whole objects by themselves."""
+
+
+class ObjectBuilder:
+    """Compiles each source at most once for each set of flags."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._built: dict[tuple[str, ...], Path] = {}
+
+    def __call__(self, source: str, *flags: str, byte_order: str = "little", compiler: str = "") -> Path:
+        """The object compiled from a source of tests/objects; skips the test when there is no clang."""
+        if not COMPILERS:
+            pytest.skip("no clang to compile BPF objects with")
+        compiler = compiler or COMPILERS[0]
+        key = (source, byte_order, compiler, *flags)
+        if key not in self._built:
+            folder = self.folder / str(len(self._built))
+            folder.mkdir()
+            output = folder / (source.partition(".")[0] + ".o")
+            debug = [] if "-g0" in flags or source.endswith(".s") else ["-g"]
+            command = [compiler, "-target", TARGETS[byte_order], "-O2", *debug, *flags, "-c", str(OBJECTS / source)]
+            run = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True, timeout=120)
+            assert run.returncode == 0, run.stderr
+            self._built[key] = output
+        return self._built[key]
+
+    def compile_text(self, name: str, text: str, *flags: str) -> Path:
+        """The object compiled from a source given as text."""
+        if not COMPILERS:
+            pytest.skip("no clang to compile BPF objects with")
+        source = self.folder / name
+        source.write_text(text)
+        output = source.with_suffix(".o")
+        command = [COMPILERS[0], "-target", "bpfel", "-O2", "-g", f"-I{OBJECTS}", *flags, "-c", str(source)]
+        run = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True, timeout=120)
+        assert run.returncode == 0, run.stderr
+        return output
+
+    def link(self, name: str, *objects: Path) -> Path:
+        """The objects linked statically by bpftool; skips the test when there is no bpftool."""
+        bpftool = shutil.which("bpftool") or shutil.which("bpftool", path="/usr/sbin:/sbin")
+        if bpftool is None:
+            pytest.skip("no bpftool to link objects with")
+        output = self.folder / name
+        command = [bpftool, "gen", "object", str(output), *map(str, objects)]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert run.returncode == 0, run.stderr
+        return output
