@@ -110,6 +110,16 @@ class Globals:
         variable, codec, data = self._find(name)
         codec.encode_into(data, variable.offset, value)
 
+    def parse(self, name: str, text: str) -> None:
+        """Set the initial value from text: a number, true or false, an enumerator, a string, JSON for what has parts.
+
+        Raises:
+            KeyError: there is no such variable; the message lists similar names.
+            ValueError, OverflowError: the text says no value of the variable's type.
+        """
+        variable, codec, data = self._find(name)
+        codec.encode_into(data, variable.offset, codec.parse(text))
+
     def __delitem__(self, name: str) -> None:
         raise TypeError("the variables of an object file cannot be removed")
 

@@ -1,0 +1,94 @@
+"""The command `pybpf`: one module per noun, and here the choice among them and the exit codes.
+
+Exit codes:
+
+| code | meaning |
+|---|---|
+| 0 | it did what was asked; ending it with Ctrl-C or SIGTERM is such an end |
+| 1 | the kernel refused for a reason that has no code of its own |
+| 2 | wrong usage |
+| 3 | the file is missing, or is no BPF object that can be loaded here |
+| 4 | missing privileges |
+| 5 | the verifier rejected a program |
+| 6 | this kernel lacks what the object needs (BTF, a type, a field, a feature) |
+| 7 | it loaded, but nothing could be attached |
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+EXIT_OK = 0
+EXIT_KERNEL = 1
+EXIT_USAGE = 2
+EXIT_FILE = 3
+EXIT_PRIVILEGES = 4
+EXIT_VERIFIER = 5
+EXIT_KERNEL_LACKS = 6
+EXIT_NOT_ATTACHED = 7
+
+
+def _parser() -> ArgumentParser:
+    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
+    from pybpf import __version__
+    from pybpf.cli import disasm, kernels, run
+
+    codes = __doc__.partition("Exit codes:")[2].replace("|---|---|\n", "").replace("| code | meaning |\n", "")
+    epilog = "exit codes:\n" + "\n".join(line.strip("| ").replace(" | ", "  ") for line in codes.strip().splitlines())
+    parser = ArgumentParser(
+        prog="pybpf",
+        description="Load, attach and read eBPF programs.",
+        epilog=epilog,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"pybpf {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for module in (run, kernels, disasm):
+        module.add_command(commands)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; give its exit code. Errors of pybpf become one sentence on the standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except BrokenPipeError:
+        # Whoever read the output has gone; the interpreter must not complain when it flushes.
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except KeyboardInterrupt:
+        return EXIT_OK
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        print(f"pybpf: {error}", file=sys.stderr)
+        return code
+
+
+def exit_code(error: Exception) -> int | None:
+    """The exit code for an error of pybpf; None for one that is a fault of pybpf itself."""
+    from pybpf.btf.kernel import KernelBTFMissing
+    from pybpf.errors import BPFError, BTFError, NotSupportedError, ObjectError, RelocationError, VerifierError
+
+    table: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...] = (
+        (VerifierError, EXIT_VERIFIER),
+        ((NotSupportedError, RelocationError, KernelBTFMissing), EXIT_KERNEL_LACKS),
+        ((ObjectError, BTFError), EXIT_FILE),
+        (PermissionError, EXIT_PRIVILEGES),
+        (BPFError, EXIT_KERNEL),
+        (OSError, EXIT_FILE),
+        ((ValueError, OverflowError, TypeError), EXIT_USAGE),
+    )
+    for kinds, code in table:
+        if isinstance(error, kinds):
+            return code
+    return None

@@ -1,0 +1,69 @@
+"""How `pybpf run` prints: a line for an event, lines for a map; as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from pybpf.btf.records import Record, to_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybpf.maps import Map
+
+
+def _word(value: Any) -> str:
+    """One value in a line of text."""
+    if isinstance(value, Record):
+        return "{" + " ".join(f"{name}={_word(part)}" for name, part in value.to_dict().items()) + "}"
+    if isinstance(value, str):
+        return value if value and value.isprintable() and not set(value) & set(" ='\"{}[],") else repr(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).hex() or "''"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_word, value)) + "]"
+    name = getattr(value, "name", None)  # a member of an enum
+    return name if isinstance(name, str) else str(value)
+
+
+class Printer:
+    """Writes to the standard output, a line at a time."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def _line(self, text: str) -> None:
+        sys.stdout.write(text + "\n")
+
+    def event(self, source: str, value: Any) -> None:
+        """One event of the ring or perf buffer `source`."""
+        if self.as_json:
+            self._line(json.dumps({"map": source, "event": to_json(value)}, ensure_ascii=False))
+        elif isinstance(value, Record):
+            self._line(" ".join([source, *(f"{name}={_word(part)}" for name, part in value.to_dict().items())]))
+        else:
+            self._line(f"{source} {_word(value)}")
+
+    def map(self, made: Map) -> None:
+        """Every entry of a map. Entries that are zero in every byte are left out of the text of array maps."""
+        entries = [(key, value) for key, value in made.items() if not (made.is_array and is_zero(value))]
+        if self.as_json:
+            rows = [{"key": to_json(key), "value": to_json(value)} for key, value in entries]
+            self._line(json.dumps({"map": made.name, "entries": rows}, ensure_ascii=False))
+            return
+        self._line(f"{made.name}: {len(entries)} entries")
+        for key, value in entries:
+            self._line(f"  {_word(key)}: {_word(value)}")
+
+
+def is_zero(value: Any) -> bool:
+    """True for 0, empty text, and whatever holds nothing else."""
+    if isinstance(value, Record):
+        return all(map(is_zero, value.to_dict().values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(is_zero, value))
+    if isinstance(value, (bytes, bytearray)):
+        return not any(value)
+    return not value

@@ -1,0 +1,203 @@
+"""`pybpf run`: load an object, attach what its sections allow, print what its buffers carry.
+
+Rules:
+
+* The output is events, one a line. All else goes to the standard error.
+* It ends with Ctrl-C, SIGTERM, --count or --duration, and leaves nothing loaded or attached.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+from pybpf.cli import EXIT_NOT_ATTACHED, EXIT_OK
+from pybpf.errors import ObjectError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
+    from pybpf.cli.output import Printer
+    from pybpf.events import EventReader
+    from pybpf.links import Links
+    from pybpf.object import Object
+    from pybpf.spec import ObjectSpec
+
+DROP_COUNTER = "dropped_events"
+"""Name of the global variable in which an object counts the events that it could not deliver."""
+
+
+def add_command(commands: Any) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="load an object, attach it and print its events",
+        description="Load an object, attach every program whose section says to what, and print the records of every "
+        "ring buffer and perf buffer until Ctrl-C.",
+    )
+    parser.add_argument("object", metavar="OBJECT", help="a .bpf.o file, or a name that `pybpf kernels` lists")
+    parser.add_argument("--json", action="store_true", help="print JSON, one value a line")
+    parser.add_argument("--count", type=int, metavar="N", help="end after N events")
+    parser.add_argument("--duration", type=float, metavar="S", help="end after S seconds")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="set a global before the load"
+    )
+    parser.add_argument("--dump-maps", action="store_true", help="print the entries of every map at the end")
+    parser.add_argument(
+        "--type", action="append", default=[], metavar="MAP=STRUCT", dest="types", help="what a buffer carries"
+    )
+    parser.add_argument("--interface", metavar="NAME", help="attach xdp, tc and tcx programs to this network interface")
+    parser.add_argument("--cgroup", metavar="PATH", help="attach cgroup programs to this cgroup")
+    parser.add_argument("--frequency", type=int, metavar="HZ", help="run perf_event programs HZ times a second on each CPU")
+    parser.add_argument("--btf", metavar="FILE", help="relocate against these types instead of the running kernel's")
+    parser.set_defaults(command=run)
+
+
+def run(options: Namespace) -> int:
+    from pybpf.cli.kernels import find
+    from pybpf.cli.output import Printer
+    from pybpf.spec import ObjectSpec
+
+    spec = ObjectSpec.from_file(find(options.object))
+    if not spec.programs:
+        raise ObjectError(f"{options.object}: it has no programs")
+    _set_globals(spec, options.settings)
+    types = dict(_pair("--type", text) for text in options.types)
+    for name in types:
+        if name not in spec.maps:
+            raise ObjectError(f"--type: {options.object} has no map {name!r}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    printer = Printer(options.json)
+    with spec.load(btf=options.btf) as obj, obj.attach(strict=False) as links:
+        _attach_rest(obj, links, options)
+        for program, error in links.failed:
+            print(f"pybpf: not attached: {program.name}: {error}", file=sys.stderr)
+        for program, reason in links.skipped:
+            print(f"pybpf: not attached: {program.name}: {reason}", file=sys.stderr)
+        if not links:
+            print(f"pybpf: {options.object}: none of its programs could be attached", file=sys.stderr)
+            return EXIT_NOT_ATTACHED
+        _stream(obj, types, options, printer)
+        if options.dump_maps:
+            _dump(obj, printer)
+        sys.stdout.flush()
+    return EXIT_OK
+
+
+# Settings
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{option} {text}: it takes NAME=VALUE")
+    return name, value
+
+
+def _set_globals(spec: ObjectSpec, settings: list[str]) -> None:
+    for text in settings:
+        name, value = _pair("--set", text)
+        try:
+            spec.globals.parse(name, value)
+        except KeyError as error:
+            raise ValueError(f"--set {text}: {error.args[0]}") from None
+        except (ValueError, OverflowError, TypeError) as error:
+            raise ValueError(f"--set {text}: {error}") from None
+
+
+# Attaching
+
+
+def _attach_rest(obj: Object, links: Links, options: Namespace) -> None:
+    """Attach what sections leave open, to what the command line names."""
+    from pybpf import constants as c
+    from pybpf.errors import BPFError
+
+    skipped = []
+    for left, reason in links.skipped:
+        program = obj.programs[left.name]
+        section = program.spec.section if program.spec is not None else ""
+        try:
+            if program.type_number == c.BPF_PROG_TYPE_XDP and program.attach_type_number == c.BPF_XDP:
+                option, link = "--interface", options.interface and program.attach_xdp(options.interface)
+            elif program.type_number == c.BPF_PROG_TYPE_SCHED_CLS:
+                option, link = "--interface", options.interface and program.attach_tcx(options.interface)
+            elif program.type_number == c.BPF_PROG_TYPE_PERF_EVENT:
+                option, link = "--frequency", options.frequency and program.attach_perf_event(frequency=options.frequency)
+            elif section.startswith(("cgroup", "lsm_cgroup", "sockops")):
+                option, link = "--cgroup", options.cgroup and program.attach_cgroup(options.cgroup)
+            else:
+                option, link = "", None
+        except (BPFError, ObjectError) as error:
+            links.failed.append((left, error))
+            continue
+        if isinstance(link, list):  # one for each CPU
+            links.extend(link)
+        elif link:
+            links.append(link)
+        else:
+            skipped.append((left, f"{reason}; {option} says where" if option else reason))
+    links.skipped[:] = skipped
+
+
+# Events
+
+
+def _stream(obj: Object, types: dict[str, str], options: Namespace, printer: Printer) -> None:
+    """Print events until the end that was asked for."""
+    end = None if options.duration is None else time.monotonic() + options.duration
+    left = options.count
+    reader = _reader(obj, types)
+    try:
+        while left is None or left > 0:
+            wait = None if end is None else end - time.monotonic()
+            if wait is not None and wait <= 0:
+                return
+            for source, value in reader.poll(wait):
+                printer.event(source, value)
+                if left is not None:
+                    left -= 1
+                    if not left:
+                        break
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        _report_losses(obj, reader)
+        reader.close()
+
+
+def _reader(obj: Object, types: dict[str, str]) -> EventReader:
+    from pybpf import constants as c
+    from pybpf.events import EventReader
+
+    sources = {}
+    for name, made in obj.maps.items():
+        if made.type_number in (c.BPF_MAP_TYPE_RINGBUF, c.BPF_MAP_TYPE_PERF_EVENT_ARRAY):
+            sources[name] = made.of(types[name]) if name in types else made.reader()
+    return EventReader(sources)
+
+
+def _report_losses(obj: Object, reader: EventReader) -> None:
+    lost = sum(count or 0 for count in reader.lost.values())
+    if DROP_COUNTER in obj.spec.variables:
+        lost += int(obj.globals[DROP_COUNTER])
+    if lost:
+        print(f"pybpf: {lost} events were lost", file=sys.stderr)
+
+
+def _dump(obj: Object, printer: Printer) -> None:
+    """Print every map that can be read entry by entry."""
+    from pybpf.errors import BPFError
+
+    for made in obj.maps.values():
+        if made.spec is not None and made.spec.is_internal:
+            continue
+        if not hasattr(made, "items"):
+            continue
+        try:
+            printer.map(made)
+        except BPFError as error:
+            print(f"pybpf: map {made.name!r}: {error}", file=sys.stderr)

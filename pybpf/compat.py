@@ -1,0 +1,151 @@
+"""What older kernels need done differently.
+
+Rules:
+
+* The modern call is tried first. Only when it fails is a probe run, and only a conclusive answer is kept.
+* No kernel version is compared: each probe makes the smallest call that shows the feature.
+* The comment at each workaround names the kernel that made it unnecessary. Linux 5.10 is the oldest that is looked at.
+
+Source of the probes: tools/lib/bpf/features.c of the kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+from functools import cache
+
+from pybpf import constants as c
+from pybpf import syscall
+from pybpf.asm import slots
+from pybpf.asm.instruction import Instruction, encode
+from pybpf.btf.writer import BTFBuilder
+from pybpf.errors import BPFError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+EXIT = 0x95
+
+
+def _call_program(helper: int) -> bytes:
+    """A program that calls one helper and ends."""
+    return encode([Instruction(slots.CALL, imm=helper), Instruction(EXIT)])
+
+
+def _loads(program_type: int, code: bytes) -> bool:
+    try:
+        syscall.prog_load(program_type, code, license="GPL").close()
+    except BPFError:
+        return False
+    return True
+
+
+# RLIMIT_MEMLOCK: before Linux 5.11 maps and programs were charged to it (commit 3ac1f01b43b6 charges the cgroup).
+
+
+@cache
+def charges_memlock() -> bool:
+    """True on kernels that charge BPF memory to RLIMIT_MEMLOCK.
+
+    The helper bpf_ktime_get_coarse_ns came with the same release as the memory cgroup's accounting.
+    """
+    return not _loads(c.BPF_PROG_TYPE_SOCKET_FILTER, _call_program(c.BPF_FUNC_ktime_get_coarse_ns))
+
+
+def raise_memlock() -> bool:
+    """Lift this process's RLIMIT_MEMLOCK where that can have been the reason for EPERM. True when it was lifted."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft == resource.RLIM_INFINITY or not charges_memlock():
+        return False
+    for limit in ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), (hard, hard)):
+        try:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, limit)
+        except (OSError, ValueError):
+            continue
+        return limit[0] == resource.RLIM_INFINITY or limit[0] > soft
+    return False
+
+
+def with_memlock(call: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
+    """Make the call; after EPERM lift RLIMIT_MEMLOCK, if this kernel charges it, and make it once more."""
+    try:
+        return call(*args, **options)
+    except BPFError as error:
+        if error.errno != errno.EPERM or not raise_memlock():
+            raise
+    return call(*args, **options)
+
+
+# BTF kinds, in the order in which kernels learnt them.
+
+
+def _btf_int(builder: BTFBuilder) -> int:
+    return builder.add_int("int", 4, 32, 1)
+
+
+def _probe_func(builder: BTFBuilder, linkage: int = 0) -> None:
+    number = _btf_int(builder)
+    builder.add_func("x", builder.add_func_proto(0, [("a", number)]), linkage)
+
+
+def _probe_datasec(builder: BTFBuilder, name: str = ".data") -> None:
+    variable = builder.add_var("x", _btf_int(builder), 0)
+    builder.add_datasec(name, 4, [(variable, 0, 4)])
+
+
+def _probe_decl_tag(builder: BTFBuilder) -> None:
+    builder.add_decl_tag("tag", builder.add_var("x", _btf_int(builder), 0), -1)
+
+
+def _probe_type_tag(builder: BTFBuilder) -> None:
+    builder.add_ptr(builder.add_type_tag("tag", _btf_int(builder)))
+
+
+BTF_PROBES: dict[str, Callable[[BTFBuilder], object]] = {
+    "func": _probe_func,  # Linux 5.0
+    "func_global": lambda builder: _probe_func(builder, 1),  # Linux 5.6
+    "datasec": _probe_datasec,  # Linux 5.2
+    "datasec_question": lambda builder: _probe_datasec(builder, "?.data"),  # Linux 6.9
+    "float": lambda builder: builder.add_float("float", 4),  # Linux 5.13
+    "decl_tag": _probe_decl_tag,  # Linux 5.16
+    "type_tag": _probe_type_tag,  # Linux 5.17
+    "enum64": lambda builder: builder.add_enum64("e", 8, False, []),  # Linux 6.0
+}
+
+
+def _accepts_btf(describe: Callable[[BTFBuilder], object]) -> bool:
+    builder = BTFBuilder()
+    describe(builder)
+    try:
+        syscall.btf_load(builder.to_bytes()).close()
+    except BPFError:
+        return False
+    return True
+
+
+@cache
+def has_btf() -> bool:
+    """True when BPF_BTF_LOAD takes the simplest type (Linux 4.18, CAP_BPF)."""
+    return _accepts_btf(_btf_int)
+
+
+@cache
+def missing_btf_features() -> frozenset[str]:
+    """What this kernel's BTF does not know, in the words of `pybpf.btf.writer.sanitise`."""
+    return frozenset(name for name, describe in BTF_PROBES.items() if not _accepts_btf(describe))
+
+
+# Programs
+
+
+@cache
+def has_bpf_cookie() -> bool:
+    """True when attachments carry a cookie (helper bpf_get_attach_cookie, Linux 5.15)."""
+    return _loads(c.BPF_PROG_TYPE_TRACEPOINT, _call_program(c.BPF_FUNC_get_attach_cookie))

@@ -1,0 +1,275 @@
+"""Object: an object file in the kernel. It owns programs, maps and their memory.
+
+    with pybpf.load("execsnoop.bpf.o") as obj, obj.attach():
+        for event in obj.maps["events"]:
+            print(event.pid, event.comm)
+"""
+
+from __future__ import annotations
+
+from pybpf import constants as c
+from pybpf.errors import BPFError, ClosedError, ObjectError
+from pybpf.loading import Loader, Options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+    from mmap import mmap
+    from typing import Any
+
+    from pybpf.btf.reader import BTF
+    from pybpf.links import Links
+    from pybpf.maps import Map
+    from pybpf.program import Program
+    from pybpf.spec import ObjectSpec, Variable
+    from pybpf.syscall.fd import FD
+
+
+def load(
+    source: str | os.PathLike[str] | bytes | ObjectSpec,
+    *,
+    name: str | None = None,
+    btf: BTF | str | None = None,
+    kconfig: str | None = None,
+    log_level: int = 0,
+    log_size: int = 0,
+    pin_root: str = "/sys/fs/bpf",
+    reuse: Mapping[str, Map | FD | int] | None = None,
+) -> Object:
+    """Load a compiled BPF object into the running kernel.
+
+    Args:
+        source: path of a ``.bpf.o`` file, its contents, or an `ObjectSpec` that was opened and edited before.
+        name: the object's name when `source` is bytes; it prefixes the names of data maps.
+        btf: the types to relocate against instead of the running kernel's (a `BTF`, or the path of a BTF or ELF file).
+        kconfig: lines ``CONFIG_X=value`` that go before the running kernel's configuration.
+        log_level: verifier log for programs that load too: 1 for branches, 2 for each instruction, 4 for statistics.
+        log_size: bytes to begin with for the log; it grows when it does not fit.
+        pin_root: folder of a bpf file system where maps with ``pinning`` are shared by name.
+        reuse: maps, or their descriptors, to use instead of creating the maps of these names.
+
+    Raises:
+        ObjectError: the file is no BPF object, or asks for what cannot be done; the message says where.
+        VerifierError: the verifier rejected a program.
+        RelocationError: the kernel lacks a type or field that the program needs.
+        BPFError: the kernel refused for another reason; PermissionError without the capabilities
+            (CAP_BPF and what the program types need, see capabilities(7)).
+
+    Works from Linux 5.10. Whatever fails, nothing is left behind.
+    """
+    from pybpf.spec import ObjectSpec
+
+    if isinstance(source, ObjectSpec):
+        spec = source
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        spec = ObjectSpec.from_bytes(bytes(source), name=name or "object")
+    else:
+        spec = ObjectSpec.from_file(source)
+    options = Options(
+        btf=btf, kconfig=kconfig, log_level=log_level, log_size=log_size, pin_root=pin_root, reuse=reuse
+    )
+    return Object(spec, options)
+
+
+class Object:
+    """A loaded object. Close it, or use it in a ``with`` block.
+
+    Attributes:
+        spec: what it was loaded from.
+        programs: `Program` by name; programs with ``autoload = False`` are not among them.
+        maps: `Map` by name; data maps by the name of their section (``".bss"``).
+        globals: the global variables by name, read from and written to the kernel's memory.
+    """
+
+    def __init__(self, spec: ObjectSpec, options: Options) -> None:
+        loader = Loader(spec, options)
+        loader.run()
+        self.spec = spec
+        self.programs: dict[str, Program] = loader.programs
+        self.maps: dict[str, Map] = loader.maps
+        self._btf_fd = loader.btf_fd
+        self.globals = LiveGlobals(self)
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def btf(self) -> BTF | None:
+        """The object's own type information."""
+        return self.spec.btf
+
+    def attach(self, *, strict: bool = True) -> Links:
+        """Attach every program whose section says to what, in the order of the file.
+
+        Programs whose section names no target (``xdp``, ``tc``, ``cgroup/...``) are left for their own
+        ``program.attach_...()`` and are listed in the result's `skipped`.
+
+        Args:
+            strict: True: the first failure detaches all again and raises. False: what worked stays,
+                and `failed` of the result lists the rest with the errors.
+
+        Raises:
+            BPFError: an attachment failed.
+            ObjectError: a section names a target in a form that cannot be understood.
+        """
+        from pybpf.links import Links
+
+        if self._closed:
+            raise ClosedError(f"object {self.name!r} is closed")
+        links = Links()
+        try:
+            for program in self.programs.values():
+                self._attach_one(program, links, strict)
+        except BaseException:
+            links.close()
+            raise
+        return links
+
+    @staticmethod
+    def _attach_one(program: Program, links: Links, strict: bool) -> None:
+        from pybpf.links import auto_attaches
+
+        assert program.spec is not None  # programs of an object come from its spec
+        if not program.spec.autoattach:
+            links.skipped.append((program, "autoattach is off"))
+            return
+        if not auto_attaches(program):
+            links.skipped.append((program, f"SEC({program.spec.section!r}) names no target"))
+            return
+        try:
+            links.append(program.attach())
+        except (BPFError, ObjectError) as error:
+            if strict:
+                raise
+            links.failed.append((program, error))
+
+    # Closing
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """Close every descriptor and unmap the globals. Attached links keep their programs. May be called twice."""
+        self._closed = True
+        self.globals.close()
+        for owned in (*self.programs.values(), *self.maps.values()):
+            owned.close()
+        if self._btf_fd is not None:
+            self._btf_fd.close()
+
+    def __enter__(self) -> Object:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self.programs)} programs, {len(self.maps)} maps"
+        return f"<Object {self.name!r} {state}>"
+
+
+class LiveGlobals:
+    """The global variables of a loaded object, by name: a mapping over the kernel's own memory.
+
+    Reading and writing is a memory access where the kernel lets the data map be mapped (BPF_F_MMAPABLE, which needs
+    one non-static variable in the section); else it is one system call. A variable of the program that changes while it
+    is copied can be torn unless it is a naturally aligned word.
+
+    Raises:
+        KeyError: no such variable. TypeError: `.rodata` and `.kconfig` cannot be written after the load.
+        OverflowError, TypeError: the value does not fit the variable's type.
+    """
+
+    def __init__(self, owner: Object) -> None:
+        self._owner = owner
+        self._memory: dict[str, mmap] = {}
+
+    def _find(self, name: str) -> tuple[Variable, Map]:
+        variable = self._owner.spec.variables.get(name)
+        if variable is None:
+            raise KeyError(name)
+        made = self._owner.maps.get(variable.map)
+        if made is None:
+            raise KeyError(f"{name}: its map {variable.map} was not created")
+        return variable, made
+
+    def _view(self, made: Map) -> mmap | None:
+        """The mapped memory of a data map, or None when the kernel does not map it."""
+        if not made.flags & c.BPF_F_MMAPABLE:
+            return None
+        if made.name not in self._memory:
+            from pybpf.syscall.memory import PAGE_SIZE, map_memory
+
+            size = -(-made.value_size // PAGE_SIZE) * PAGE_SIZE
+            writable = not made.flags & c.BPF_F_RDONLY_PROG
+            self._memory[made.name] = map_memory(made.fileno(), size, writable=writable)
+        return self._memory[made.name]
+
+    def __getitem__(self, name: str) -> Any:
+        from pybpf.btf.codec import codec
+
+        variable, made = self._find(name)
+        if self._owner.closed:
+            raise ClosedError(f"object {self._owner.name!r} is closed")
+        assert self._owner.spec.btf is not None  # variables come from BTF
+        data = self._view(made) or _read(made)
+        return codec(self._owner.spec.btf, variable.type_id).decode(data, variable.offset)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        from pybpf.btf.codec import codec
+
+        variable, made = self._find(name)
+        if self._owner.closed:
+            raise ClosedError(f"object {self._owner.name!r} is closed")
+        if made.flags & c.BPF_F_RDONLY_PROG:
+            raise TypeError(f"{name} lies in {variable.map}, which is frozen: set it in spec.globals before the load")
+        assert self._owner.spec.btf is not None
+        data = codec(self._owner.spec.btf, variable.type_id).encode(value)
+        memory = self._view(made)
+        if memory is not None:
+            memory[variable.offset : variable.offset + len(data)] = data
+            return
+        whole = bytearray(_read(made))
+        whole[variable.offset : variable.offset + len(data)] = data
+        _write(made, whole)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._owner.spec.variables
+
+    def __iter__(self) -> Any:
+        return iter(self._owner.spec.variables)
+
+    def __len__(self) -> int:
+        return len(self._owner.spec.variables)
+
+    def keys(self) -> list[str]:
+        return list(self._owner.spec.variables)
+
+    def items(self) -> list[tuple[str, Any]]:
+        return [(name, self[name]) for name in self]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default
+
+    def close(self) -> None:
+        while self._memory:
+            self._memory.popitem()[1].close()
+
+    def __repr__(self) -> str:
+        return f"<globals of {self._owner.name!r}: {', '.join(self) or 'none'}>"
+
+
+def _read(made: Map) -> bytes:
+    from pybpf.syscall import map_lookup_elem
+
+    return map_lookup_elem(made.fileno(), bytes(4), made.value_size)
+
+
+def _write(made: Map, data: bytearray) -> None:
+    from pybpf.syscall import map_update_elem
+
+    map_update_elem(made.fileno(), bytes(4), data)

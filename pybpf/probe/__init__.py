@@ -1,0 +1,1 @@
+"""What this kernel and these privileges can do."""

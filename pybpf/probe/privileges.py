@@ -1,0 +1,59 @@
+"""Why bpf(2) was refused with EPERM or EACCES: a sentence for the error's hint.
+
+Rules:
+
+* Nothing is tried here: only files under /proc and /sys are read, and only after a refusal.
+* A hint names the thing to change. When nothing is found it is empty: no guess.
+
+Source: kernel/bpf/syscall.c (bpf_prog_load, map_create), capabilities(7), kernel_lockdown(7).
+"""
+
+from __future__ import annotations
+
+import os
+
+CAP_NET_ADMIN = 12
+CAP_SYS_ADMIN = 21
+CAP_PERFMON = 38
+CAP_BPF = 39
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def effective_capabilities() -> int:
+    """The effective capability set of this process as a bit mask (CapEff of proc_pid_status(5))."""
+    for line in _read("/proc/self/status").splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def has_capability(number: int) -> bool:
+    """True when this process has the capability, or CAP_SYS_ADMIN, which stands in for CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN
+    in bpf(2)."""
+    mask = effective_capabilities()
+    return bool(mask >> number & 1 or mask >> CAP_SYS_ADMIN & 1)
+
+
+def lockdown_mode() -> str:
+    """``none``, ``integrity`` or ``confidentiality``; an empty string on a kernel without lockdown."""
+    text = _read("/sys/kernel/security/lockdown")
+    return text.partition("[")[2].partition("]")[0]
+
+
+def permission_hint(*, needs: int = CAP_BPF) -> str:
+    """What keeps this process from using bpf(2), or an empty string."""
+    if not has_capability(needs):
+        if os.geteuid() != 0:
+            return "Run it as root, or give the process CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+        return "This process is root without CAP_BPF (a container?): it needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+    mode = lockdown_mode()
+    if mode == "confidentiality":
+        return "The kernel is locked down (confidentiality), which forbids reading kernel memory from BPF"
+    return ""

@@ -1,0 +1,187 @@
+"""Program: one loaded program, its descriptor, and the ways to attach and to run it."""
+
+from __future__ import annotations
+
+from pybpf import constants as c
+from pybpf import syscall
+from pybpf.errors import ClosedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybpf import abi
+    from pybpf.btf.reader import BTF
+    from pybpf.links import Link
+    from pybpf.spec import ProgramSpec
+    from pybpf.syscall import TestRunResult
+    from pybpf.syscall.fd import FD
+    from pybpf.syscall.info import ProgramInfo
+
+
+class Program:
+    """A program in the kernel. Closing it does not detach what is attached: a link keeps its program.
+
+    Attributes:
+        name: the function's whole name (the kernel keeps 15 characters of it).
+        spec: what it was loaded from, or None for a program opened by id or path.
+        btf: the object's BTF, or None.
+        log: the verifier's log, when a log level was asked for; else empty.
+    """
+
+    def __init__(
+        self,
+        fd: FD,
+        *,
+        name: str,
+        type_number: int = c.BPF_PROG_TYPE_UNSPEC,
+        attach_type_number: int = 0,
+        spec: ProgramSpec | None = None,
+        btf: BTF | None = None,
+        log: str = "",
+    ) -> None:
+        self._fd = fd
+        self.name = name
+        self.spec = spec
+        self.btf = btf
+        self.log = log
+        self.type_number = type_number if spec is None else spec.type_number
+        self.attach_type_number = attach_type_number if spec is None else spec.attach_type_number
+
+    @classmethod
+    def _from_fd(cls, fd: FD) -> Program:
+        try:
+            info = syscall.prog_info(fd)
+            return cls(fd, name=info.name, type_number=info.type)
+        except BaseException:
+            fd.close()
+            raise
+
+    @classmethod
+    def from_id(cls, number: int) -> Program:
+        """Open a program by its id (BPF_PROG_GET_FD_BY_ID, Linux 4.13, CAP_SYS_ADMIN)."""
+        return cls._from_fd(syscall.prog_get_fd_by_id(number))
+
+    @classmethod
+    def open_pinned(cls, path: str) -> Program:
+        """Open the program that is pinned at a path of a bpf file system (BPF_OBJ_GET, Linux 4.4)."""
+        return cls._from_fd(syscall.obj_get(path))
+
+    # Descriptor
+
+    @property
+    def fd(self) -> FD:
+        return self._fd
+
+    def fileno(self) -> int:
+        """The descriptor's number. Raises `ClosedError` after `close()`."""
+        if self._fd.closed:
+            raise ClosedError(f"program {self.name!r} is closed")
+        return self._fd.fileno()
+
+    @property
+    def closed(self) -> bool:
+        return self._fd.closed
+
+    def close(self) -> None:
+        """Close the descriptor. The kernel drops the program when nothing else holds it. May be called twice."""
+        self._fd.close()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def pin(self, path: str) -> None:
+        """Pin the program at a path of a bpf file system, so that it outlives this process (BPF_OBJ_PIN, Linux 4.4)."""
+        syscall.obj_pin(path, self.fileno())
+
+    # What it is
+
+    @property
+    def type(self) -> abi.ProgramType:
+        from pybpf.abi import ProgramType
+
+        return ProgramType(self.type_number)
+
+    def info(self, **wanted: bool) -> ProgramInfo:
+        """struct bpf_prog_info: id, tag, name, map_ids, run_time_ns, run_cnt, verified_insns and so on.
+
+        Args:
+            wanted: arrays to fetch too, see `pybpf.syscall.prog_info` (``xlated=True``, ``map_ids=True`` ...).
+        """
+        return syscall.prog_info(self.fileno(), **wanted)
+
+    @property
+    def id(self) -> int:
+        """The kernel's number of the program."""
+        return int(self.info().id)
+
+    # Running it
+
+    def test_run(self, data: bytes | None = None, **options: Any) -> TestRunResult:
+        """Run the program once, or `repeat` times, on given input (BPF_PROG_TEST_RUN, Linux 4.12).
+
+        Args:
+            data: the packet or other input.
+            options: `ctx_in`, `ctx_size_out`, `data_size_out`, `repeat`, `flags`, `cpu`, `batch_size`.
+
+        Raises:
+            NotSupportedError: programs of this type cannot be run so.
+        """
+        if data is not None and "data_size_out" not in options:
+            options["data_size_out"] = len(data) + 256  # XDP_PACKET_HEADROOM: a program may grow the packet by that
+        return syscall.prog_test_run(self.fileno(), data_in=data, **options)
+
+    # Attaching it: each method is the function of the same name in pybpf.links, which says what may go wrong.
+
+    if TYPE_CHECKING:
+        from pybpf.links import (
+            attach_cgroup,
+            attach_freplace,
+            attach_iter,
+            attach_kprobe,
+            attach_kprobe_multi,
+            attach_kretprobe,
+            attach_kretsyscall,
+            attach_ksyscall,
+            attach_netfilter,
+            attach_netkit,
+            attach_netns,
+            attach_perf_event,
+            attach_perf_fd,
+            attach_raw_tracepoint,
+            attach_reuseport,
+            attach_socket_filter,
+            attach_sockmap,
+            attach_tcx,
+            attach_trace,
+            attach_tracepoint,
+            attach_uprobe,
+            attach_uprobe_multi,
+            attach_uretprobe,
+            attach_xdp,
+        )
+
+    def attach(self, **options: Any) -> Link:
+        """Attach as the section name says; see `pybpf.links.attach`."""
+        from pybpf.links import attach
+
+        return attach(self, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("attach_"):
+            from pybpf import links
+
+            function = getattr(links, name, None)
+            if function is not None:
+                from functools import partial
+
+                return partial(function, self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        names = c.PROG_TYPE_NAMES
+        kind = names[self.type_number] if self.type_number < len(names) else self.type_number
+        return f"<Program {self.name!r} {kind}{' closed' if self.closed else ''}>"

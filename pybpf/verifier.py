@@ -1,0 +1,237 @@
+"""Loading one program, and telling what the verifier said.
+
+Rules:
+
+* The first attempt asks for no log: a log costs the verifier time. Only a refusal is tried again with one.
+* The log is never cut: the buffer grows until the whole log fits.
+* The error ends in the C source line that the verifier stopped at, taken from the program's line info.
+
+Source: bpf_object_load_prog() and fixup_verifier_log() of libbpf; kernel/bpf/log.c.
+"""
+
+from __future__ import annotations
+
+import errno
+from struct import iter_unpack
+
+from pybpf import constants as c
+from pybpf import syscall
+from pybpf.compat import with_memlock
+from pybpf.errors import BPFError, VerifierError, VerifierPermissionError
+from pybpf.probe.privileges import CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, permission_hint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybpf.elf.linking import Image
+    from pybpf.loading import Loader
+    from pybpf.spec import ProgramSpec
+    from pybpf.syscall.fd import FD
+
+FIRST_LOG_SIZE = (1 << 24) - 1
+LARGEST_LOG_SIZE = 0xFFFFFFFF >> 2
+"""The kernel takes no larger buffer (bpf_verifier_log_attr_valid, kernel/bpf/log.c)."""
+
+POISON = 195896080
+"""Helper number that CO-RE writes where an instruction cannot be relocated (0xbad2310)."""
+
+ON_TRAMPOLINE = frozenset({c.BPF_PROG_TYPE_TRACING, c.BPF_PROG_TYPE_LSM, c.BPF_PROG_TYPE_EXT})
+NETWORKING = frozenset(
+    {
+        c.BPF_PROG_TYPE_SCHED_CLS,
+        c.BPF_PROG_TYPE_SCHED_ACT,
+        c.BPF_PROG_TYPE_XDP,
+        c.BPF_PROG_TYPE_SK_SKB,
+        c.BPF_PROG_TYPE_SK_MSG,
+        c.BPF_PROG_TYPE_FLOW_DISSECTOR,
+        c.BPF_PROG_TYPE_CGROUP_DEVICE,
+        c.BPF_PROG_TYPE_CGROUP_SOCK,
+        c.BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+        c.BPF_PROG_TYPE_CGROUP_SOCKOPT,
+        c.BPF_PROG_TYPE_CGROUP_SYSCTL,
+        c.BPF_PROG_TYPE_SOCK_OPS,
+        c.BPF_PROG_TYPE_NETFILTER,
+    }
+)
+
+
+def load_program(loader: Loader, spec: ProgramSpec, image: Image, fields: dict[str, object]) -> tuple[FD, str]:
+    """BPF_PROG_LOAD. Gives the descriptor and the verifier's log (empty unless a log level was asked for).
+
+    Raises:
+        VerifierError: the verifier rejected the program.
+        BPFError: the kernel refused it for another reason.
+    """
+    fields = dict(
+        fields,
+        license=loader.spec.license,
+        name=spec.name[:15],
+        btf_fd=loader.btf_fd,
+    )
+    if loader.btf_fd is not None:
+        fields.update(
+            func_info=image.func_info,
+            func_info_rec_size=image.func_info_rec_size,
+            line_info=image.line_info,
+            line_info_rec_size=image.line_info_rec_size,
+        )
+    level = loader.options.log_level | spec.log_level
+    code = image.instructions
+    try:
+        if level:
+            return _load_with_log(spec.type_number, code, fields, level, loader.options.log_size)
+        fd: FD = with_memlock(syscall.prog_load, spec.type_number, code, **fields)  # type: ignore[arg-type]
+        return fd, ""
+    except _Refused as refused:
+        error, log = refused.error, refused.log
+    except BPFError as first:
+        try:
+            return _load_with_log(spec.type_number, code, fields, 1, loader.options.log_size)
+        except _Refused as refused:
+            error, log = refused.error, refused.log
+        if not log:
+            error = first
+    raise _explain(loader, spec, image, error, log)
+
+
+class _Refused(Exception):
+    def __init__(self, error: BPFError, log: str) -> None:
+        super().__init__(error)
+        self.error = error
+        self.log = log
+
+
+def _load_with_log(
+    program_type: int, code: bytearray, fields: dict[str, object], level: int, size: int
+) -> tuple[FD, str]:
+    size = size or FIRST_LOG_SIZE
+    while True:
+        buffer = bytearray(size)
+        try:
+            fd: FD = with_memlock(
+                syscall.prog_load,
+                program_type,
+                code,
+                log_level=level,
+                log_buffer=buffer,
+                **fields,  # type: ignore[arg-type]
+            )
+            return fd, _text(buffer)
+        except BPFError as error:
+            if error.errno == errno.ENOSPC and size < LARGEST_LOG_SIZE:
+                size = min(2 * size, LARGEST_LOG_SIZE)
+                continue
+            raise _Refused(error, _text(buffer)) from None
+
+
+def _text(buffer: bytearray) -> str:
+    return buffer[: max(buffer.find(0), 0)].decode("utf-8", "replace")
+
+
+def _explain(loader: Loader, spec: ProgramSpec, image: Image, error: BPFError, log: str) -> BPFError:
+    """The error that the caller sees: a `VerifierError` when the verifier spoke, else the kernel's with a hint."""
+    what = f"program {spec.name!r}"
+    number = error.errno or errno.EINVAL
+    if not _reason(log):
+        error.what = what
+        if number in (errno.EPERM, errno.EACCES):
+            error.hint = _refusal_hint(spec)
+        elif spec.type_number == c.BPF_PROG_TYPE_UNSPEC:
+            error.hint = f"SEC({spec.section!r}) is no section that names a program type; set the program's type"
+        return error
+    log = fix_log(loader, image, log)
+    location, source = source_line(loader, image, log)
+    kind = VerifierPermissionError if number in (errno.EPERM, errno.EACCES) else VerifierError
+    return kind(
+        number, what=what, program=spec.name, log=log, reason=_reason(log), location=location, source=source
+    )
+
+
+def _refusal_hint(spec: ProgramSpec) -> str:
+    needs = CAP_NET_ADMIN if spec.type_number in NETWORKING else CAP_BPF
+    hint = permission_hint(needs=needs) or permission_hint(needs=CAP_PERFMON)
+    if not hint and spec.type_number in ON_TRAMPOLINE:
+        return "This kernel refuses programs of this kind (it is built without BPF trampolines, or a policy forbids them)"
+    return hint
+
+
+# Reading the log
+
+
+def _is_remark(line: str) -> bool:
+    """Lines that are not the reason: counters, source lines, register states, instructions."""
+    if not line or line[0] == ";" or line.startswith(
+        ("processed ", "verification time ", "stack depth ", "max_states", "mark_precise", "func#", "Validating ")
+    ):
+        return True
+    number, colon, rest = line.partition(":")
+    if colon and number.strip().isdigit():
+        return True
+    return line.startswith(("from ", "R0", "R1=", "arg#0 reference type", "regs=", "parent ", "last_idx", "caller"))
+
+
+def _reason(log: str) -> str:
+    """The last line of the log that says why."""
+    for line in reversed(log.splitlines()):
+        if not _is_remark(line.strip()):
+            return line.strip()
+    return ""
+
+
+def _last_instruction(log: str) -> int:
+    """Number of the last instruction that the log shows, or -1."""
+    for line in reversed(log.splitlines()):
+        number, colon, rest = line.partition(": ")
+        if colon and number.isdigit() and rest.startswith(("(", "<invalid")):
+            return int(number)
+    return -1
+
+
+def source_line(loader: Loader, image: Image, log: str) -> tuple[str, str]:
+    """``file:line:column`` and the text of the C line at the last instruction in the log; empty when unknown."""
+    index = _last_instruction(log)
+    btf = loader.spec.btf
+    if index < 0 or btf is None or not image.line_info:
+        return "", ""
+    best = None
+    for record in iter_unpack(f"=4I{image.line_info_rec_size - 16}x", image.line_info):
+        if record[0] > index:
+            break
+        best = record
+    if best is None:
+        return "", ""
+    _, file_name, text, position = best
+    return f"{btf.string(file_name)}:{position >> 10}:{position & 0x3FF}", btf.string(text).strip()
+
+
+def fix_log(loader: Loader, image: Image, log: str) -> str:
+    """Replace the numbers that the loader wrote for what is missing by what they stand for."""
+    lines = log.splitlines()
+    for at in range(len(lines) - 1, max(len(lines) - 11, 0), -1):
+        prefix, found, digits = lines[at].partition("invalid func unknown#")
+        if prefix or not found or not digits.isdigit():
+            continue
+        index, colon, _ = lines[at - 1].partition(": ")
+        if not colon or not index.isdigit():
+            continue
+        title, text = _missing(loader, image, int(index), int(digits))
+        if title:
+            lines[at - 1 : at + 1] = [f"{index}: <{title}>", text]
+            return "\n".join(lines) + "\n"
+    return log
+
+
+def _missing(loader: Loader, image: Image, index: int, number: int) -> tuple[str, str]:
+    from pybpf.loading import UNRESOLVED_KFUNC, UNUSABLE_MAP
+
+    if number == POISON:
+        for function, start in image.parts:
+            if start <= index < start + function.count:
+                description = loader.core_description(function, index - start)
+                return "invalid CO-RE relocation", f"failed to resolve CO-RE relocation {description}"
+    if 0 <= number - UNRESOLVED_KFUNC < len(loader.spec.externs):
+        name = list(loader.spec.externs)[number - UNRESOLVED_KFUNC]
+        return "invalid kfunc call", f"kfunc '{name}' is referenced but wasn't resolved"
+    if 0 <= number - UNUSABLE_MAP < len(loader.spec.maps):
+        name = list(loader.spec.maps)[number - UNUSABLE_MAP]
+        return "invalid BPF map reference", f"BPF map '{name}' is referenced but wasn't created"
+    return "", ""

@@ -1,0 +1,266 @@
+"""`pybpf run` as a stranger uses it: a process, its output, its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KERNELS = ROOT / "kernels"
+ENDING = ".bpf.o" if sys.byteorder == "little" else ".eb.bpf.o"
+OTHER_ENDING = ".eb.bpf.o" if sys.byteorder == "little" else ".bpf.o"
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
+
+
+def pybpf(*arguments: str, timeout: float = 60, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pybpf", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=ROOT,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def loaded_programs() -> set[int]:
+    from pybpf import syscall
+
+    found, number = set(), 0
+    while (following := syscall.prog_get_next_id(number)) is not None:
+        number = following
+        found.add(number)
+    return found
+
+
+def refused(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """One sentence on the standard error, no traceback, the documented exit code."""
+    assert result.returncode == code, result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("pybpf: ")
+    for word in words:
+        assert word in result.stderr, result.stderr
+
+
+class Running:
+    """`pybpf run` in the background, stopped by a signal."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "pybpf", "run", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def finish(self, number: int = signal.SIGINT) -> tuple[str, str]:
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=30)
+        assert self.process.returncode == 0, err
+        return out, err
+
+
+@needs_root
+def test_execsnoop_prints_a_typed_line_for_each_exec_and_leaves_nothing() -> None:
+    before = loaded_programs()
+    running = Running("execsnoop", "--json")
+    try:
+        deadline = time.monotonic() + 30
+        while loaded_programs() == before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        for _ in range(5):
+            subprocess.run(["/bin/true", "an argument", "second"], check=True)
+            time.sleep(0.1)
+    finally:
+        out, err = running.finish()
+    assert err == ""
+    events = [json.loads(line) for line in out.splitlines()]
+    mine = [e["event"] for e in events if e["event"]["filename"].endswith("/true")]
+    assert len(mine) >= 4
+    for event in mine:
+        assert event["arguments"] == "/bin/true an argument second"
+        assert event["comm"] == "true"
+        assert event["ppid"] == os.getpid()
+        assert event["uid"] == 0
+        assert event["pid"] > 1
+    assert loaded_programs() <= before
+
+
+@needs_root
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_clean_end(number: int) -> None:
+    running = Running("hello")
+    time.sleep(1.5)
+    subprocess.run(["/bin/true"], check=True)
+    time.sleep(0.3)
+    out, err = running.finish(number)
+    assert err == ""
+    assert any("message='Hello World'" in line for line in out.splitlines())
+
+
+@needs_root
+def test_count_and_set() -> None:
+    running = Running("execsnoop", "--count", "2", "--set", "only_uid=0", "--json")
+    deadline = time.monotonic() + 30
+    while running.process.poll() is None and time.monotonic() < deadline:
+        subprocess.run(["/bin/true"], check=True)
+        time.sleep(0.1)
+    out, err = running.process.communicate(timeout=10)
+    assert running.process.returncode == 0, err
+    assert len(out.splitlines()) == 2
+
+
+@needs_root
+def test_duration_and_dump_maps() -> None:
+    result = pybpf("run", "syscount", "--duration", "1", "--dump-maps", "--json")
+    assert result.returncode == 0, result.stderr
+    dumps = {row["map"]: row["entries"] for row in map(json.loads, result.stdout.splitlines())}
+    assert dumps["syscalls"]
+    for entry in dumps["syscalls"]:
+        assert set(entry["value"]) == {"calls", "errors", "time_ns"}
+        assert entry["value"]["calls"] >= entry["value"]["errors"]
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["hello", "execsnoop", "opensnoop", "runqlat", "tcpstates", "syscount", "profile"])
+def test_every_kernel_runs(name: str) -> None:
+    extra = ["--frequency", "50"] if name == "profile" else []
+    result = pybpf("run", name, "--duration", "1.5", "--dump-maps", *extra)
+    assert result.returncode == 0, result.stderr
+    assert "not attached" not in result.stderr
+
+
+@needs_root
+def test_xdp_count_on_a_veth_pair() -> None:
+    if not shutil.which("ip"):
+        pytest.skip("no ip command")
+    space, inside = "pybpf-run-xdp", "ip netns exec pybpf-run-xdp "
+    subprocess.run(f"ip netns del {space}", shell=True, stderr=subprocess.DEVNULL, check=False)
+    setup = subprocess.run(
+        f"ip netns add {space} && {inside} ip link set lo up && {inside} ip link add v0 type veth peer name v1 && "
+        f"{inside} ip addr add 10.99.0.1/24 dev v0 && {inside} ip link set v0 up && {inside} ip link set v1 up",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        if setup.returncode:
+            pytest.skip(f"no veth pair: {setup.stderr.strip()}")
+        command = f"{inside} {sys.executable} -m pybpf run xdp_count --interface v1 --duration 3 --dump-maps --json"
+        running = subprocess.Popen(command, shell=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        time.sleep(1.5)
+        send = (
+            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
+            "s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1); "
+            "[s.sendto(b'x' * 100, ('10.99.0.255', 9)) for _ in range(7)]"
+        )
+        subprocess.run(f'{inside} {sys.executable} -c "{send}"', shell=True, check=True)
+        out, _ = running.communicate(timeout=30)
+        assert running.returncode == 0
+        [dump] = [json.loads(line) for line in out.splitlines()]
+        packets = {entry["key"]: sum(cpu["packets"] for cpu in entry["value"]) for entry in dump["entries"]}
+        assert packets[0x0800] == 7
+    finally:
+        subprocess.run(f"ip netns del {space}", shell=True, check=False)
+
+
+# Refusals
+
+
+def test_missing_file() -> None:
+    refused(pybpf("run", "/nonexistent/x.bpf.o"), 3, "/nonexistent/x.bpf.o")
+
+
+def test_unknown_kernel() -> None:
+    refused(pybpf("run", "nosuchkernel"), 3, "nosuchkernel")
+
+
+@pytest.mark.parametrize("size", [0, 10, 63, 64, 200, 2000])
+def test_truncated_file(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "cut.bpf.o"
+    path.write_bytes((KERNELS / f"hello{ENDING}").read_bytes()[:size])
+    refused(pybpf("run", str(path)), 3, "cut.bpf.o")
+
+
+def test_an_executable_is_no_bpf_object() -> None:
+    refused(pybpf("run", os.path.realpath("/bin/sh")), 3)
+
+
+def test_no_elf_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "text.bpf.o"
+    path.write_text("this is no object file\n" * 10)
+    refused(pybpf("run", str(path)), 3, "text.bpf.o")
+
+
+def test_the_other_byte_order() -> None:
+    refused(pybpf("run", str(KERNELS / f"hello{OTHER_ENDING}")), 3, "-endian")
+
+
+@needs_root
+def test_not_root() -> None:
+    result = pybpf("run", "hello", user=65534, group=65534, extra_groups=[])
+    refused(result, 4, "Operation not permitted", "CAP_BPF")
+
+
+def test_unknown_setting() -> None:
+    refused(pybpf("run", "execsnoop", "--set", "only_uit=3"), 2, "only_uit", "only_uid")
+
+
+def test_setting_out_of_range() -> None:
+    refused(pybpf("run", "opensnoop", "--set", "only_pid=-1"), 2, "only_pid")
+
+
+def test_unknown_option() -> None:
+    result = pybpf("run", "hello", "--nosuch")
+    assert result.returncode == 2
+    assert "usage:" in result.stderr
+
+
+@needs_root
+def test_xdp_without_an_interface_says_what_is_missing() -> None:
+    result = pybpf("run", "xdp_count")
+    assert result.returncode == 7
+    assert "--interface" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_list_of_kernels_is_the_folder() -> None:
+    result = pybpf("kernels")
+    assert result.returncode == 0
+    listed = [line.split()[0] for line in result.stdout.splitlines()]
+    assert sorted(listed) == sorted(path.name.removesuffix(".bpf.c") for path in KERNELS.glob("*.bpf.c"))
+    for name in listed:
+        assert (KERNELS / f"{name}.bpf.o").exists()
+        assert (KERNELS / f"{name}.eb.bpf.o").exists()
+
+
+def test_disasm() -> None:
+    result = pybpf("disasm", "hello")
+    assert result.returncode == 0
+    assert "hello: SEC('raw_tp/sched_process_exec')" in result.stdout
+    assert result.stdout.rstrip().endswith("(95) exit")
+
+
+def test_a_closed_pipe_is_a_clean_end() -> None:
+    result = subprocess.run(
+        f"{sys.executable} -W error -m pybpf disasm execsnoop | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert result.stderr == ""
