@@ -283,9 +283,9 @@ class BTFEditor(BTFBuilder):
     def set_datasec(self, id: int, size: int, entries: Iterable[DatasecEntry | tuple[int, int, int]]) -> None:
         """The size of a data section in bytes and its variables, which may be more or fewer than before."""
         position = self._place(id, frozenset({kinds.KIND_DATASEC}))
-        extra = _datasec_words(entries)
-        self._replace_elements(id, position, [_word(number) for number in extra], 3)
+        extra = [_word(number) for number in _datasec_words(entries)]
         self._words[position + 2] = _word(size)
+        self._replace_elements(id, position, extra, 3)
 
     def set_param_name(self, id: int, index: int, name: str) -> None:
         """The name of a prototype's parameter."""
