@@ -128,7 +128,7 @@ class Relocator:
         if found is not None:
             return found
         name = essential_name(self.local.name_of(type_id))
-        if not name:
+        if not name or not type_id:
             raise RelocationError("a type without a name cannot be looked for in the kernel")
         if self.target is None:
             raise RelocationError("there is no kernel BTF (/sys/kernel/btf/vmlinux) to look it up in")

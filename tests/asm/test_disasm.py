@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pybpf.asm import Instruction, disassemble, encode
@@ -151,6 +151,7 @@ def test_words_of_the_caller() -> None:
 
 
 @pytest.mark.parametrize("order", ["little", "big"])
+@settings(deadline=None)
 @given(data=st.binary(max_size=80))
 def test_any_bytes_have_a_text_or_are_refused(order: str, data: bytes) -> None:
     try:

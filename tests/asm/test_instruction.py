@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pybpf.asm import Instruction, decode, encode, swap
@@ -52,12 +52,14 @@ def test_immediates_may_be_unsigned() -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS)
+@settings(deadline=None)
 @given(program=programs)
 def test_round_trip_of_instructions(order: str, program: list[Instruction]) -> None:
     assert decode(encode(program, order), order) == program
 
 
 @pytest.mark.parametrize("order", ORDERS)
+@settings(deadline=None)
 @given(data=st.binary(max_size=64))
 def test_bytes_decode_and_come_back_or_are_refused(order: str, data: bytes) -> None:
     try:
@@ -67,6 +69,7 @@ def test_bytes_decode_and_come_back_or_are_refused(order: str, data: bytes) -> N
     assert encode(program, order) == data
 
 
+@settings(deadline=None)
 @given(program=programs)
 def test_swap_changes_the_byte_order(program: list[Instruction]) -> None:
     assert swap(encode(program, "little")) == encode(program, "big")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pybpf.asm import Instruction, decode, encode, slots
@@ -42,6 +42,7 @@ def test_reading(order: str) -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS)
+@settings(deadline=None)
 @given(code=st.integers(0, 255), dst=register, src=register, off=st.integers(-0x8000, 0x7FFF), imm=u32)
 def test_writing_each_field_leaves_the_others(order: str, code: int, dst: int, src: int, off: int, imm: int) -> None:
     data = program(order)
@@ -58,6 +59,7 @@ def test_writing_each_field_leaves_the_others(order: str, code: int, dst: int, s
 
 
 @pytest.mark.parametrize("order", ORDERS)
+@settings(deadline=None)
 @given(low=u32, high=u32)
 def test_writing_both_halves(order: str, low: int, high: int) -> None:
     data = program(order)
