@@ -26,7 +26,7 @@ _TUNNEL = "it is named in a route's encapsulation, with ip-route(8): `encap bpf`
 
 METHODS: dict[int, str] = {
     c.BPF_PROG_TYPE_SOCKET_FILTER: "socket filters need a socket: use program.attach_socket_filter(socket)",
-    c.BPF_PROG_TYPE_KPROBE: "kprobe programs need a place: program.attach_kprobe(function) or attach_uprobe(path, symbol)",
+    c.BPF_PROG_TYPE_KPROBE: "kprobe programs need a place: use program.attach_kprobe() or attach_uprobe()",
     c.BPF_PROG_TYPE_SCHED_CLS: "tc programs need an interface: use program.attach_tcx(interface) or attach_netkit()",
     c.BPF_PROG_TYPE_SCHED_ACT: "tc actions are attached with tc(8): pin the program and name it there",
     c.BPF_PROG_TYPE_TRACEPOINT: "tracepoint programs need a tracepoint: use program.attach_tracepoint(category, name)",
@@ -93,10 +93,10 @@ def attach(program: Attachable, **options: Any) -> Link:
 
 
 def _routine_of(program: Attachable) -> tuple[str, str]:
-    """The routine's name (empty for none), and the section's text after the first slash."""
+    """The routine's name (empty for none), and the target: the section's text after the first slash, unless changed."""
     if program.spec is None or program.spec.section_definition is None:
         return "", ""
-    return program.spec.section_definition.attach or "", program.spec.section.partition("/")[2]
+    return program.spec.section_definition.attach or "", program.spec.attach_target
 
 
 def _tracepoint(program: Attachable, prefix: str, target: str, options: dict[str, Any]) -> Link:

@@ -156,11 +156,12 @@ class Link:
         Raises:
             BPFError: EINVAL, this type of link cannot be updated; EPERM, the program attached is not `old`.
         """
+        fd = self.fd
         try:
             if old is None:
-                syscall.link_update(self.fd, program)
+                syscall.link_update(fd, program)
             else:
-                syscall.link_update(self.fd, program, flags=BPF_F_REPLACE, old_prog_fd=old)
+                syscall.link_update(fd, program, flags=BPF_F_REPLACE, old_prog_fd=old)
         except BPFError as error:
             hints = {
                 errno.EINVAL: f"{self.kind} links may not be updatable, or the program is of another type",
@@ -170,9 +171,9 @@ class Link:
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Makes the link a file in a BPF file system, which keeps it attached after `close()`. Since Linux 5.7."""
-        text = os.fspath(path)
+        text, fd = os.fspath(path), self.fd
         try:
-            syscall.obj_pin(text, self.fd)
+            syscall.obj_pin(text, fd)
         except BPFError as error:
             hints = {
                 errno.EPERM: "Pins live in a BPF file system (mount -t bpf bpf /sys/fs/bpf), without dots in names"
@@ -359,14 +360,15 @@ def iter_links() -> Iterator[LinkInfo]:
 
     `Link.from_id(info.id)` opens one of them.
     """
-    number: int | None = 0
+    number = 0
     while True:
         try:
-            number = syscall.link_get_next_id(number)
+            following = syscall.link_get_next_id(number)
         except BPFError as error:
             raise refused(error, "listing links", permission_hints(CAP_SYS_ADMIN)) from None
-        if number is None:
+        if following is None:
             return
+        number = following
         try:
             fd = syscall.link_get_fd_by_id(number)
         except (BPFNotFoundError, BlockingIOError):  # gone since, or not yet whole

@@ -13,6 +13,7 @@ from pybpf.errors import BPFError
 from pybpf.links.base import Links
 from pybpf.links.perf import PARANOID_HINT, attach_perf, check_mode
 from pybpf.links.refusal import CAP_PERFMON, attaching, permission_hints, refused
+from pybpf.syscall.cpus import cpu_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def attach_perf_event(
     name = event if isinstance(event, str) else f"{type_number}:{config:#x}"
     links = Links()
     try:
-        for cpu in online_cpus() if cpus is None else cpus:
+        for cpu in cpu_list("online") if cpus is None else cpus:
             target = f"{name} cpu {cpu}"
             perf = _open(attaching(program, f"perf event {target}"), type_number, config, frequency, period, pid, cpu)
             if perf is not None:
@@ -118,7 +119,7 @@ def _open(what: str, type_number: int, config: int, frequency: int, period: int,
             return syscall.perf_event_open(type_number, config, pid=pid, cpu=cpu, sample_freq=frequency, freq=1)
         return syscall.perf_event_open(type_number, config, pid=pid, cpu=cpu, sample_period=period)
     except BPFError as error:
-        if error.errno == errno.ENODEV and cpu not in online_cpus():
+        if error.errno == errno.ENODEV and cpu not in cpu_list("online"):
             return None
         missing = "This machine does not count this event; software events such as cpu-clock are always there"
         hints = {
@@ -129,19 +130,3 @@ def _open(what: str, type_number: int, config: int, frequency: int, period: int,
             **permission_hints(CAP_PERFMON, PARANOID_HINT),
         }
         raise refused(error, what, hints) from None
-
-
-def online_cpus() -> list[int]:
-    """The numbers of the CPUs that are online, from /sys/devices/system/cpu/online (``0-3,6``)."""
-    with open("/sys/devices/system/cpu/online") as file:
-        return parse_cpus(file.read())
-
-
-def parse_cpus(text: str) -> list[int]:
-    """The numbers in a CPU list of the kernel: ``0-3,6``."""
-    numbers: list[int] = []
-    for part in text.strip().split(","):
-        low, _, high = part.partition("-")
-        if low:
-            numbers += range(int(low), int(high or low) + 1)
-    return numbers
