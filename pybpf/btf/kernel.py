@@ -74,15 +74,16 @@ def module(name: str) -> BTF:
         BTFError: its BTF is malformed, which says nothing about that of others.
     """
     path = f"{SYSFS}/{name}"
+    if name == "vmlinux" or "/" in name:
+        raise KernelBTFMissing(f"{name!r} is not the name of a module")
+    base = vmlinux()
     try:
         status = os.stat(path)
         key = (name, status.st_ino, status.st_size)
         found = _modules.get(key)
         if found is None:
-            if "/" in name or name == "vmlinux":
-                raise KernelBTFMissing(f"{name!r} is not the name of a module")
             with open(path, "rb") as file:
-                found = BTF(file.read(), vmlinux(), name)
+                found = BTF(file.read(), base, name)
             found.check()
             _modules[key] = found
     except FileNotFoundError:

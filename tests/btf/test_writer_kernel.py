@@ -100,4 +100,4 @@ def test_ids_agree_with_the_kernel() -> None:
     btf = BTF.from_bytes(load(sanitise(builder.to_bytes(), missing())))
     assert btf.find("event").id == ids["struct"]
     assert btf.find("handler", btf.kind_of(ids["func"])).id == ids["func"]
-    assert kinds.KIND_STRUCT == btf.kind_of(ids["struct"])
+    assert btf.kind_of(ids["struct"]) == kinds.KIND_STRUCT
