@@ -63,15 +63,15 @@ class CoreObject:
         with path.open("rb") as file:
             elf = ELFFile(file)
             self.btf = BTF.from_bytes(elf.get_section_by_name(".BTF").data())
-            ext = BTFExt.from_bytes(elf.get_section_by_name(".BTF.ext").data(), self.btf)
+            self.ext = BTFExt.from_bytes(elf.get_section_by_name(".BTF.ext").data(), self.btf)
             for symbol in elf.get_section_by_name(".symtab").iter_symbols():
                 if symbol["st_info"]["type"] == "STT_FUNC":
                     section = elf.get_section(symbol["st_shndx"])
-                    self._add(symbol.name, section.name, section.data(), symbol["st_value"], symbol["st_size"], ext)
+                    self._add(symbol.name, section.name, section.data(), symbol["st_value"], symbol["st_size"])
 
-    def _add(self, name: str, section: str, data: bytes, start: int, size: int, ext: BTFExt) -> None:
+    def _add(self, name: str, section: str, data: bytes, start: int, size: int) -> None:
         self.functions[name] = data[start : start + size]
-        records = ext.core[section].rows() if section in ext.core else ()
+        records = self.ext.core[section].rows() if section in self.ext.core else ()
         self.relocations[name] = [
             CoreRelocation((offset - start) // 8, type_id, self.btf.string(access), kind)
             for offset, type_id, access, kind in records

@@ -2,11 +2,17 @@
 
 A world is a list of families: a struct, an enum, a typedef of one name, in a local and in a target version. The target
 version has members added, dropped, moved, wrapped in anonymous structs, made wider, renamed or of another kind.
+
+`fragments()` writes a program against a real kernel: parts of its structs, in another order and with other sizes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
+
+from pybpf.btf.kinds import KIND_STRUCT, Array, Composite, Enum, Int, Member, Ptr, Struct, member_bits
+from pybpf.btf.reader import BTF
 
 SCALARS = ("u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64", "bool", "char", "long", "unsigned long")
 UNSIGNED = {"u8": 8, "u16": 16, "u32": 32, "u64": 64}
@@ -222,3 +228,59 @@ def enumerators(values: dict[str, int], flavor: str = "") -> str:
 def program(name: str, parameter: str, uses: list[str]) -> str:
     body = "\n\t".join(uses)
     return f'SEC("core/{name}")\nint {name}({parameter or "void *ctx"})\n{{\n\t{body}\n\treturn 0;\n}}'
+
+
+def fragments(kernel: BTF, seed: int, count: int) -> str:
+    """A program that relocates some members of `count` structs of a kernel."""
+    random = Random(seed)
+    parts = ['#include "core.h"']
+    seen: set[str] = set()
+    while len(seen) < count:
+        type_id = random.randrange(1, len(kernel))
+        name = kernel.name_of(type_id) if kernel.kind_of(type_id) == KIND_STRUCT else ""
+        if not name.isidentifier() or name in seen or len(kernel.own_ids(name, KIND_STRUCT)) > 1:
+            continue
+        struct = kernel.type(type_id)
+        assert isinstance(struct, Struct)
+        members = [(key, member) for key, member in named_members(kernel, struct) if key.isidentifier()]
+        if not members:
+            continue
+        seen.add(name)
+        mine = [fragment(kernel, random, key, member) for key, member in random.sample(members, min(6, len(members)))]
+        parts.append(f"struct {name} {{ {' '.join(field.declare() for field in mine)} }} CORE;")
+        uses = [use for field in mine for use in field.uses("x->")]
+        parts.append(program(f"f{len(seen)}", f"struct {name} *x", [*uses, f"type_all(struct {name});"]))
+    return "\n".join([*parts, ""])
+
+
+def named_members(kernel: BTF, composite: Composite) -> Iterator[tuple[str, Member]]:
+    """The members by name, those of anonymous members included."""
+    for member in composite.members:
+        inner = kernel.resolve(member.type_id)
+        if member.name:
+            yield member.name, member
+        elif isinstance(inner, Composite):
+            yield from named_members(kernel, inner)
+
+
+def fragment(kernel: BTF, random: Random, name: str, member: Member) -> Field:
+    """A member of the kernel as a program might declare it."""
+    target = kernel.resolve(member.type_id)
+    _, bits = member_bits(kernel, member)
+    other = random.choice(SCALARS[:8])
+    if isinstance(target, Int):
+        same = next(
+            (key for key, width in (SIGNED if target.is_signed else UNSIGNED).items() if width == target.size * 8),
+            other,
+        )
+        base = same if random.random() < 0.7 else other
+        return Field("bitfield", name, "u8", min(bits, 8)) if bits else Field("scalar", name, base)
+    if isinstance(target, Enum):
+        return Field("enum", name, f"enum {{ V_{name}_{random.getrandbits(30)} }}")
+    if isinstance(target, Ptr):
+        return Field("pointer", name, "void")
+    if isinstance(target, Array):
+        return Field("array", name, other, max(1, min(target.nelems, 4)))
+    if isinstance(target, Composite):
+        return Field("struct", name, "struct", fields=[Field("scalar", "not_there", "u64")])
+    return Field("scalar", name, "u64")

@@ -357,5 +357,3 @@ int values(void *ctx)
 	value_all(enum tcp_ca_state, TCP_CA_Loss);
 	return 0;
 }
-
-char _license[] SEC("license") = "GPL";
