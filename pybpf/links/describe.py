@@ -41,10 +41,10 @@ def hook_name(attach_type: int) -> str:
 
 
 def _interface(info: LinkInfo) -> str:
-    import socket
+    from _socket import if_indextoname
 
     try:
-        return socket.if_indextoname(info.ifindex)
+        return if_indextoname(info.ifindex)
     except OSError:
         return f"interface {info.ifindex}"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pybpf.errors import BPFError, NotSupportedError
+from pybpf.errors import BPFError, BPFNotFoundError, NotSupportedError
 from pybpf.links.perf import PARANOID_HINT, attach_perf, check_mode, open_event, open_tracepoint, pmu_shift, pmu_type
 from pybpf.links.refusal import CAP_PERFMON, attaching, permission_hints, refused
 
@@ -97,6 +97,7 @@ def _attach(program: Attachable, function: str | int, offset: int, is_return: bo
 def _attach_legacy(
     program: Attachable, function: str, offset: int, is_return: bool, cookie: int, kind: str, what: str
 ) -> PerfLink:
+    from pybpf.symbols.kallsyms import has_kernel_symbol
     from pybpf.tracefs import ProbeEvent
 
     if not has_kprobes():
@@ -104,6 +105,8 @@ def _attach_legacy(
     try:
         event = ProbeEvent("kprobe", function, offset=offset, is_return=is_return)
     except BPFError as error:
+        if error.errno == errno.EINVAL and not has_kernel_symbol(function):  # tracefs says no more
+            raise BPFNotFoundError(errno.ENOENT, error.command, what, _hints(function)[errno.ENOENT]) from None
         raise refused(error, what, _hints(function)) from None
     try:
         perf = open_tracepoint(what, event.id)

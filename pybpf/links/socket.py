@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from pybpf import syscall
-from pybpf.errors import BPFError
+from pybpf.errors import BPFError, kernel_error
 from pybpf.links.base import Attachment
 from pybpf.links.refusal import CAP_NET_ADMIN, attaching, permission_hints, refused
 
@@ -58,19 +59,22 @@ def _attach(
 ) -> Attachment:
     number = syscall.fileno(socket)
     target = f"socket {number}"
+    status = os.fstat(number)
+    if not stat.S_ISSOCK(status.st_mode):
+        raise kernel_error(
+            errno.ENOTSOCK, "setsockopt", attaching(program, target), f"Descriptor {number} is not a socket"
+        )
     try:
-        attach(socket, program)
+        attach(number, program)
     except BPFError as error:
         hints = {
             errno.EINVAL: "The program's type does not fit, or the socket does not have SO_REUSEPORT set",
-            errno.ENOTSOCK: "The descriptor is not a socket",
             **permission_hints(CAP_NET_ADMIN, "The socket's filter is locked (SO_LOCK_FILTER)"),
         }
         raise refused(error, attaching(program, target), hints) from None
-    inode = os.fstat(number).st_ino
 
     def undo() -> None:
-        if _is_same_socket(number, inode):
+        if _is_same_socket(number, status.st_ino):
             detach(number)
 
     return Attachment(kind, target, undo)

@@ -26,14 +26,15 @@ def interface_index(interface: str | int) -> int:
         BPFNotFoundError: this network namespace has no such interface.
         ValueError: an index of zero or less.
     """
-    if isinstance(interface, int):
-        if interface <= 0:
-            raise ValueError(f"an interface's index is positive, not {interface}")
-        return interface
-    import socket
+    from _socket import if_indextoname, if_nametoindex
 
+    if isinstance(interface, int) and interface <= 0:
+        raise ValueError(f"an interface's index is positive, not {interface}")
     try:
-        return socket.if_nametoindex(interface)
+        if isinstance(interface, int):
+            if_indextoname(interface)
+            return interface
+        return if_nametoindex(interface)
     except OSError:
         raise BPFNotFoundError(
             errno.ENODEV, "if_nametoindex", f"interface {interface!r} does not exist in this network namespace"

@@ -19,6 +19,7 @@ from pybpf.errors import BPFPermissionError
 from pybpf.links.kprobe import NO_KPROBES_HINT, has_kprobes
 from pybpf.program import Program
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:

@@ -40,7 +40,7 @@ NO_OPERATION = {"x86_64": b"\x90\xc3", "aarch64": bytes.fromhex("1f2003d5c0035fd
 
 
 def get_sid() -> None:
-    os.getsid(0)
+    os.getsid(os.getpid())  # security_task_getsid() runs only when a process is named
 
 
 def get_ppid() -> None:
@@ -170,7 +170,7 @@ def test_kprobe_multi_by_address_with_cookies(loader: Callable[..., Program], co
     with links.attach_kprobe_multi(program, addresses=addresses, cookies=[5, 6]):
         get_sid()
         assert counter.value == 5
-        os.getpgid(0)
+        os.getpgid(os.getpid())
         assert counter.value == 6
 
 

@@ -105,7 +105,7 @@ def test_raw_tracepoint_cookie(loader: Callable[..., Program], counter: Counter)
     with links.attach_raw_tracepoint(program, "sys_enter", cookie=4711) as link:
         os.getppid()
         assert counter.value == 4711
-        assert link.info().cookie == 4711
+        assert link.info().cookie in (0, 4711)  # told since Linux 6.15
 
 
 def test_unknown_raw_tracepoint(counting: Callable[..., Program]) -> None:
@@ -144,8 +144,8 @@ def test_trace_of_an_untracing_program(counting: Callable[..., Program]) -> None
 
 
 def get_sid() -> None:
-    """A system call that hardly anybody makes."""
-    os.getsid(0)
+    """A system call that hardly anybody makes, and that asks the security modules when a process is named."""
+    os.getsid(os.getpid())
 
 
 @pytest.mark.parametrize("attach_type", [c.BPF_TRACE_FENTRY, c.BPF_TRACE_FEXIT])
