@@ -20,6 +20,9 @@ class OpenEnum(IntEnum):
         member._value_ = value
         return member
 
+    def __reduce_ex__(self, protocol: object) -> tuple[type[OpenEnum], tuple[int]]:
+        return type(self), (self._value_,)
+
 
 class Command(OpenEnum):
     """The commands of bpf(2)."""

@@ -185,7 +185,8 @@ def map_freeze(map_fd: FdLike) -> None:
     """BPF_MAP_FREEZE (Linux 5.2): let nobody write to the map through bpf(2) any more.
 
     Raises:
-        BPFError: EBUSY: it is mapped writable, being written to, or frozen already.
+        BPFError: EBUSY: it is mapped writable, or being written to.
+        BPFPermissionError: EPERM: it is frozen already, or the descriptor does not allow writing.
         NotSupportedError: the map's type or its special fields do not allow it.
     """
     attr = Record("BPF_MAP_FREEZE")
