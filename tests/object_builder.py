@@ -26,6 +26,16 @@ SOURCES = (
 """The sources that are whole objects by themselves."""
 
 
+def text(name: str, flags: str = "ax") -> str:
+    """Assembly that begins a section."""
+    return f'.section "{name}","{flags}",@progbits\n'
+
+
+def function(name: str, body: str = "exit\n", bind: str = ".globl", size: str = "") -> str:
+    """Assembly of a function; `size` is what its symbol says instead of its real size."""
+    return f"{bind} {name}\n.type {name},@function\n{name}:\n{body}.size {name}, {size or f'.-{name}'}\n"
+
+
 class ObjectBuilder:
     """Compiles each source at most once for each set of flags."""
 

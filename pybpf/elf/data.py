@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 RODATA = ".rodata"
 
-DATA_SIZE_LIMIT = 64 << 20
+DATA_SIZE_LIMIT = 256 << 20
 """Bytes of the largest data section; a ``.bss`` of any size takes nothing in the file, but it does in memory."""
 
 _SHORTEST_SUFFIX = 7
