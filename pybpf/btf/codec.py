@@ -23,8 +23,8 @@ What becomes what:
 
 from __future__ import annotations
 
-from ..errors import BTFError
-from .composites import (
+from pybpf.errors import BTFError
+from pybpf.btf.composites import (
     ArrayCodec,
     BytesCodec,
     Field,
@@ -34,7 +34,7 @@ from .composites import (
     TextCodec,
     fields_overlap,
 )
-from .kinds import (
+from pybpf.btf.kinds import (
     MAX_DEPTH,
     Array,
     Composite,
@@ -51,7 +51,7 @@ from .kinds import (
     kind_name,
     member_bits,
 )
-from .scalars import (
+from pybpf.btf.scalars import (
     FLOAT_CODES,
     BitfieldCodec,
     BoolCodec,
@@ -67,8 +67,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .kinds import Type
-    from .reader import BTF
+    from pybpf.btf.kinds import Type
+    from pybpf.btf.reader import BTF
 
 __all__ = ["Codec", "c_name", "codec"]
 

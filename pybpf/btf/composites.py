@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from struct import error as StructError  # noqa: N812 - a class
 
-from ..errors import BTFError
-from .records import field_names, make_overlay_class, make_record_class
-from .scalars import (
+from pybpf.errors import BTFError
+from pybpf.btf.records import field_names, make_overlay_class, make_record_class
+from pybpf.btf.scalars import (
     BitfieldCodec,
     Codec,
     IntCodec,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from .records import Overlay, Record
+    from pybpf.btf.records import Overlay, Record
 
 MAX_INLINE_NODES = 64
 """A nested struct with more parts than this is decoded by a function of its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from .records import field_name
+from pybpf.btf.records import field_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

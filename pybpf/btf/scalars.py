@@ -20,7 +20,7 @@ from operator import index
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - a class
 
-from ..errors import BTFError
+from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -430,7 +430,7 @@ class EnumMembers(dict[int, int]):
     def enum(self) -> Any:
         """The IntEnum. Names it cannot have (``mro``, ``_x_``) get a trailing underscore."""
         if self._enum is None:
-            from .enums import make_enum
+            from pybpf.btf.enums import make_enum
 
             self._enum = make_enum(self.name, self.declared)
             self.update((int(member), member) for member in self._enum)

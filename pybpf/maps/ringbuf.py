@@ -1,0 +1,28 @@
+"""Ring buffer maps: iterating one is reading its events."""
+
+from __future__ import annotations
+
+from pybpf.constants import BPF_MAP_TYPE_RINGBUF
+from pybpf.maps.eventmap import EventMap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybpf.events import RingBuffer
+
+
+class RingBufferMap(EventMap):
+    """BPF_MAP_TYPE_RINGBUF (Linux 5.8): ``for event in m`` reads its records; see `pybpf.events.RingBuffer`."""
+
+    __slots__ = ()
+    default_type = BPF_MAP_TYPE_RINGBUF
+
+    def reader(self, **options: Any) -> RingBuffer:
+        """A reader of this map, which the caller closes. Options are those of `pybpf.events.RingBuffer`.
+
+        Without `decode`, records have the type that the object file tells or suggests (`pybpf.events.types`).
+        """
+        from pybpf.events import RingBuffer
+
+        return RingBuffer(self, **self._typed(options))
