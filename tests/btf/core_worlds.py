@@ -243,7 +243,7 @@ def fragments(kernel: BTF, seed: int, count: int) -> str:
         struct = kernel.type(type_id)
         assert isinstance(struct, Struct)
         members = [(key, member) for key, member in named_members(kernel, struct) if key.isidentifier()]
-        if not members:
+        if not members or struct.size > 0x7FFF:  # loads reach no further
             continue
         seen.add(name)
         mine = [fragment(kernel, random, key, member) for key, member in random.sample(members, min(6, len(members)))]
