@@ -10,7 +10,7 @@ Rules of this module:
 from __future__ import annotations
 
 from itertools import chain, repeat
-from operator import add
+from operator import add, length_hint
 from struct import iter_unpack
 
 TYPE_CHECKING = False
@@ -51,6 +51,7 @@ class Batch:
         overwritten: bytes that newer records pushed out before they were read (overwrite mode only).
         ring: where the batch came from, if its space has to be given back.
         committed: whether its space was given back.
+        cursor: walks over `starts` as `rest` decodes record by record; None while it decodes runs.
         delivered: how many of its values were delivered, and `rest` the others: where reading it stands.
 
     A batch of one record size is a table: ``numpy.frombuffer(batch.data, dtype)`` reads it without a copy
@@ -59,6 +60,7 @@ class Batch:
 
     __slots__ = (
         "committed",
+        "cursor",
         "data",
         "delivered",
         "discarded",
@@ -73,6 +75,7 @@ class Batch:
         "stride",
     )
 
+    cursor: Iterator[int] | None
     rest: Iterator[Any]
 
     def __init__(
@@ -100,6 +103,7 @@ class Batch:
         self.overwritten = overwritten
         self.ring = ring
         self.committed = False
+        self.cursor = None
         self.delivered = 0
         self.rest = iter(())
 
@@ -146,8 +150,19 @@ class Batch:
         return map(memoryview(self.data).__getitem__, self._slices(first))
 
     def _slices(self, first: int) -> Iterator[slice]:
-        starts = self.starts[first:]
-        return map(slice, starts, map(add, starts, self.sizes[first:]))
+        return map(slice, self.walk(first), map(add, self.starts[first:], self.sizes[first:]))
+
+    def walk(self, first: int) -> Iterator[int]:
+        """A new `cursor`, from record number `first` on."""
+        self.cursor = iter(self.starts[first:])
+        return self.cursor
+
+    def note(self, delivered: int, error: BaseException | None = None) -> None:
+        """Count values as delivered, and the record whose decoding failed. An interrupted one is tried again."""
+        self.delivered += delivered
+        begun = len(self) - length_hint(self.cursor) if self.cursor is not None else 0
+        if isinstance(error, Exception) and begun > self.delivered:
+            self.delivered += 1
 
 
 def decoder(decode: Decode, *, strict: bool = True) -> Values:
@@ -182,9 +197,9 @@ def _codec_decoder(codec: RecordCodec, strict: bool) -> Values:
         sizes = batch.sizes
         shortest = sizes[0] if batch.stride else min(sizes, default=size)
         if flexible or shortest < size:
-            return map(checked, repeat(batch.data), batch.starts[first:], sizes[first:])
+            return map(checked, repeat(batch.data), batch.walk(first), sizes[first:])
         if batch.stride:
             return iter(codec.decode_run(batch.data, first * batch.stride, batch.stride, len(batch) - first))
-        return map(codec.decode, repeat(batch.data), batch.starts[first:])
+        return map(codec.decode, repeat(batch.data), batch.walk(first))
 
     return values

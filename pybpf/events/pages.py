@@ -6,7 +6,6 @@ import os
 import sys
 from contextlib import suppress
 
-from pybpf.syscall.fd import FD, duplicate
 from pybpf.syscall.memory import map_memory
 
 TYPE_CHECKING = False
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     import mmap
 
     from pybpf.events.ring import Word
-    from pybpf.syscall.fd import FdLike
+    from pybpf.syscall.fd import FD
 
 _KERNELS_OF_64_BITS = frozenset(
     ("x86_64", "aarch64", "s390x", "ppc64", "ppc64le", "riscv64", "loongarch64", "mips64", "sparc64")
@@ -27,16 +26,12 @@ def position_format() -> Word:
 
 
 class Pages:
-    """A descriptor of its own, what is mapped of it, and the views of that.
-
-    Args:
-        fd: the descriptor to duplicate, or an `FD` to take over.
-    """
+    """A descriptor, what is mapped of it, and the views of that. The descriptor is taken over."""
 
     __slots__ = ("_mappings", "_views", "fd")
 
-    def __init__(self, fd: FdLike) -> None:
-        self.fd = fd if isinstance(fd, FD) else FD(duplicate(fd))
+    def __init__(self, fd: FD) -> None:
+        self.fd = fd
         self._mappings: list[mmap.mmap] = []
         self._views: list[memoryview] = []
 

@@ -27,7 +27,7 @@ from pybpf.errors import BPFError, BPFNotFoundError
 from pybpf.events.pages import Pages
 from pybpf.events.perfring import PerfRing
 from pybpf.events.source import RecordSource
-from pybpf.syscall.calls import map_delete_elem, map_info, map_update_elem
+from pybpf.syscall import map_delete_elem, map_info, map_update_elem
 from pybpf.syscall.cpus import cpu_list
 from pybpf.syscall.fd import FD, duplicate
 from pybpf.syscall.perf_event import perf_disable, perf_enable, perf_event_open
@@ -47,10 +47,11 @@ DEFAULT_PAGES = 64
 class CpuBuffer:
     """The perf event of one CPU, its pages, and its slot in the map."""
 
-    __slots__ = ("_counts_lost", "_map", "_pages", "cpu", "ring")
+    __slots__ = ("_counts_lost", "_lost", "_map", "_pages", "cpu", "ring")
 
     def __init__(self, map: FD, cpu: int, page_count: int, wakeup_events: int, watermark: int) -> None:
         self._map = map
+        self._lost = 0
         self.cpu = cpu
         event, self._counts_lost = _open_event(cpu, wakeup_events, watermark)
         self._pages = Pages(event)
@@ -68,10 +69,9 @@ class CpuBuffer:
     @property
     def lost(self) -> int:
         """Samples dropped so far. Since Linux 6.0 the kernel is asked, before it is what its records said."""
-        if not self._counts_lost or self._pages.fd.closed:
-            return self.ring.lost
-        self.ring.lost = max(self.ring.lost, unpack("QQ", os.read(self.fileno(), 16))[1])
-        return self.ring.lost
+        if self._counts_lost and not self._pages.fd.closed:
+            self._lost = unpack("QQ", os.read(self.fileno(), 16))[1]
+        return max(self._lost, self.ring.lost)
 
     def start(self) -> None:
         """Put the event into the map."""
@@ -80,9 +80,11 @@ class CpuBuffer:
 
     def stop(self) -> None:
         """Take it out again."""
-        with suppress(BPFNotFoundError):  # never put in, or the map's file is gone
-            map_delete_elem(self._map, pack("I", self.cpu))
-        perf_disable(self._pages.fd)
+        try:
+            with suppress(BPFNotFoundError):  # never put in, or the map's file is gone
+                map_delete_elem(self._map, pack("I", self.cpu))
+        finally:
+            perf_disable(self._pages.fd)
 
     def close(self, *, inherited: bool) -> None:
         """Stop, unless the parent still uses it, unmap and close."""
@@ -228,7 +230,7 @@ class PerfBuffer(RecordSource):
     @property
     def bytes(self) -> int:
         """How many bytes of payload were read, padding included."""
-        return sum(buffer.ring.bytes for buffer in self._buffers)
+        return sum(buffer.ring.payload for buffer in self._buffers)
 
     @property
     def lost(self) -> int:

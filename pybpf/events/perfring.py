@@ -43,11 +43,9 @@ class PerfRing:
 
     Attributes:
         size: the size of the data area in bytes.
-        records, bytes: samples delivered, and their payload (the kernel's padding included).
-        lost: samples that the kernel dropped because the buffer was full.
     """
 
-    __slots__ = ("_committed", "_data", "_head", "_tail", "bytes", "cpu", "lost", "records", "size")
+    __slots__ = ("_counts", "_data", "_head", "_tail", "cpu", "size")
 
     def __init__(self, control: memoryview, data: memoryview, cpu: int) -> None:
         size = len(data)
@@ -58,10 +56,22 @@ class PerfRing:
         self._data = data.toreadonly()
         self._head = control[_HEAD : _HEAD + 8].cast("Q")
         self._tail = control[_TAIL : _TAIL + 8].cast("Q")
-        self._committed = self._tail[0]
-        self.records = 0
-        self.bytes = 0
-        self.lost = 0
+        self._counts = (self._tail[0], 0, 0, 0)
+
+    @property
+    def records(self) -> int:
+        """Samples delivered."""
+        return self._counts[1]
+
+    @property
+    def payload(self) -> int:
+        """Bytes of their payload, the kernel's padding included."""
+        return self._counts[2]
+
+    @property
+    def lost(self) -> int:
+        """Samples that the kernel's records say were dropped because the buffer was full."""
+        return self._counts[3]
 
     @property
     def available(self) -> int:
@@ -88,14 +98,13 @@ class PerfRing:
 
     def commit(self, batch: Batch) -> None:
         """Give the batch's space back to the kernel. Doing it again does nothing."""
-        if batch.end == self._committed:
+        end, records, payload, lost = self._counts
+        if batch.end == end:
             return
         barrier()
         self._tail[0] = batch.end
-        self.records += len(batch)
-        self.bytes += batch.nbytes
-        self.lost += batch.lost
-        self._committed = batch.end
+        # One store, last: an interrupt before it has the whole done again with the same result.
+        self._counts = (batch.end, records + len(batch), payload + batch.nbytes, lost + batch.lost)
 
     def release(self) -> None:
         """Let go of the memory."""

@@ -51,26 +51,9 @@ class Ring:
 
     Attributes:
         size: the size of the data area in bytes.
-        records, bytes: records delivered, and their payload.
-        discarded: records the program discarded.
-        overwritten: bytes that were overwritten before they were read (overwrite mode only).
     """
 
-    __slots__ = (
-        "_committed",
-        "_consumer",
-        "_data",
-        "_headers",
-        "_producer",
-        "_uniform",
-        "_views",
-        "_wrap",
-        "bytes",
-        "discarded",
-        "overwritten",
-        "records",
-        "size",
-    )
+    __slots__ = ("_consumer", "_counts", "_data", "_headers", "_producer", "_uniform", "_views", "_wrap", "size")
 
     def __init__(self, consumer: memoryview, producer: memoryview, data: memoryview, *, word: Word = "Q") -> None:
         size = len(data) // 2
@@ -85,11 +68,27 @@ class Ring:
         self._views = (slots, self._headers, self._data, self._consumer, self._producer)
         self._wrap = (1 << 8 * self._consumer.itemsize) - 1
         self._uniform = True
-        self._committed = self._consumer[0]
-        self.records = 0
-        self.bytes = 0
-        self.discarded = 0
-        self.overwritten = 0
+        self._counts = (self._consumer[0], 0, 0, 0, 0)
+
+    @property
+    def records(self) -> int:
+        """Records delivered."""
+        return self._counts[1]
+
+    @property
+    def payload(self) -> int:
+        """Bytes of their payload."""
+        return self._counts[2]
+
+    @property
+    def discarded(self) -> int:
+        """Records the program discarded."""
+        return self._counts[3]
+
+    @property
+    def overwritten(self) -> int:
+        """Bytes that were overwritten before they were read (overwrite mode only)."""
+        return self._counts[4]
 
     @property
     def consumer_pos(self) -> int:
@@ -123,15 +122,19 @@ class Ring:
 
     def commit(self, batch: Batch) -> None:
         """Give the batch's space back to the kernel. Doing it again right away does nothing."""
-        if batch.end == self._committed:
+        end, records, payload, discarded, overwritten = self._counts
+        if batch.end == end:
             return
         barrier()
         self._consumer[0] = batch.end
-        self.records += len(batch)
-        self.bytes += batch.nbytes
-        self.discarded += batch.discarded
-        self.overwritten += batch.overwritten
-        self._committed = batch.end
+        # One store, last: an interrupt before it has the whole done again with the same result.
+        self._counts = (
+            batch.end,
+            records + len(batch),
+            payload + batch.nbytes,
+            discarded + batch.discarded,
+            overwritten + batch.overwritten,
+        )
 
     def release(self) -> None:
         """Let go of the memory."""
@@ -144,14 +147,16 @@ class Ring:
         if size >= DISCARD:
             return None
         step = (size + 15) >> 3
-        count = min((last - first) // step, limit, max(BATCH_BYTES // (8 * step), 1))
+        count = min((last - first) // step, limit, BATCH_BYTES // (8 * step))
+        if count < SHORT_RUN:
+            return None
         words = self._headers[first : first + count * step : step].tolist()
         if words.count(size) != count:
             # Behind the first other size the stride no longer meets headers, so only the run up to there counts.
             count = next(index for index, word in enumerate(words) if word != size)
-            self._uniform = count >= SHORT_RUN
-        if not count:
-            return None
+            if count < SHORT_RUN:
+                self._uniform = False
+                return None
         return self._uniform_batch(start, first, count, size, step)
 
     def _uniform_batch(self, start: int, first: int, count: int, size: int, step: int) -> Batch:

@@ -16,7 +16,7 @@ from pybpf.constants import BPF_F_RB_OVERWRITE, BPF_MAP_TYPE_RINGBUF
 from pybpf.events.pages import Pages, position_format
 from pybpf.events.ring import OverwriteRing, Ring
 from pybpf.events.source import RecordSource
-from pybpf.syscall.calls import map_info
+from pybpf.syscall import FD, duplicate, map_info
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class RingBuffer(RecordSource):
     __slots__ = ("_pages", "_ring", "name")
 
     def __init__(self, map: FdLike, *, decode: Decode = None, strict: bool = True, btf: BTF | None = None) -> None:
-        self._pages = pages = Pages(map)
+        self._pages = pages = Pages(FD(duplicate(map)))
         try:
             info = map_info(pages.fd)
             if info.type != BPF_MAP_TYPE_RINGBUF:
@@ -98,7 +98,7 @@ class RingBuffer(RecordSource):
     @property
     def bytes(self) -> int:
         """How many bytes of payload were read."""
-        return self._ring.bytes
+        return self._ring.payload
 
     @property
     def discarded(self) -> int:

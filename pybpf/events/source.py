@@ -316,10 +316,10 @@ class RecordSource(EventSource):
         try:
             values.extend(islice(batch.rest, limit - before))
         except BaseException as error:
-            batch.delivered += len(values) - before + isinstance(error, Exception)
+            batch.note(len(values) - before, error)
             batch.rest = self._values(batch, batch.delivered)
             raise
-        batch.delivered += len(values) - before
+        batch.note(len(values) - before)
 
 
 def _set(future: Future[None]) -> None:

@@ -18,7 +18,7 @@ from pybpf.constants import BPF_MAP_TYPE_USER_RINGBUF
 from pybpf.events.pages import Pages, position_format
 from pybpf.events.ring import BUSY, DISCARD
 from pybpf.events.waiting import Waitable
-from pybpf.syscall.calls import map_info
+from pybpf.syscall import FD, duplicate, map_info
 from pybpf.syscall.memory import barrier
 
 TYPE_CHECKING = False
@@ -155,7 +155,7 @@ class UserRingBuffer(Waitable):
     def __init__(self, map: FdLike) -> None:
         self._lock = allocate_lock()
         self._open: dict[Reservation, int] = {}
-        self._pages = pages = Pages(map)
+        self._pages = pages = Pages(FD(duplicate(map)))
         try:
             info = map_info(pages.fd)
             if info.type != BPF_MAP_TYPE_USER_RINGBUF:

@@ -1,0 +1,286 @@
+"""Reading live perf buffers."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from emitters import Emitter, mixed_size, perf, perf_map, ring_map
+from test_ringbuf import Fault, Producer, event_btf, in_child, number, resources
+
+from pybpf import syscall
+from pybpf.btf.codec import codec
+from pybpf.errors import BPFError, ClosedError
+from pybpf.events import PerfBuffer
+
+pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")]
+
+
+@pytest.fixture
+def emitter() -> Iterator[Emitter]:
+    with perf(payload=20) as emitter:
+        yield emitter
+
+
+@pytest.fixture
+def buffer(emitter: Emitter) -> Iterator[PerfBuffer]:
+    with PerfBuffer(emitter, decode=number) as buffer:
+        yield buffer
+
+
+@pytest.fixture
+def one_cpu() -> Iterator[int]:
+    """The CPU that this test, and every thread it starts, runs on."""
+    before = os.sched_getaffinity(0)
+    cpu = min(before)
+    os.sched_setaffinity(0, {cpu})
+    yield cpu
+    os.sched_setaffinity(0, before)
+
+
+def on_cpu(cpu: int, emitter: Emitter, count: int) -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        emitter.run(count)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_samples_have_the_kernels_padding() -> None:
+    with perf() as emitter, PerfBuffer(emitter, page_count=16) as buffer:
+        received: list[bytes] = []
+        while emitter.produced < 3000:
+            emitter.run(50)
+            received += buffer.consume()
+        received.sort(key=number)
+        assert [number(sample) for sample in received] == list(range(emitter.produced))
+        for sample in received:
+            size = mixed_size(number(sample))
+            assert len(sample) == size + -(size + 4) % 8
+        assert buffer.records == emitter.produced
+        assert buffer.bytes == sum(map(len, received))
+        assert buffer.lost == emitter.dropped == 0
+
+
+def test_every_cpu_is_read(emitter: Emitter, buffer: PerfBuffer) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    assert set(cpus) <= set(buffer.cpus) == set(syscall.cpu_list("online"))
+    for cpu in cpus:
+        on_cpu(cpu, emitter, 100)
+    assert sorted(buffer.poll(1)) == list(range(100 * len(cpus)))
+    assert f"{len(buffer.cpus)} CPUs of 64 pages" in repr(buffer)
+
+
+def test_some_cpus_only(emitter: Emitter) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    with PerfBuffer(emitter, cpus=[cpus[-1]], decode=number) as buffer:
+        assert buffer.cpus == (cpus[-1],)
+        for cpu in cpus:
+            on_cpu(cpu, emitter, 3)
+        assert len(buffer.consume()) == 3
+        assert emitter.dropped == 3 * (len(cpus) - 1), "a CPU without an event is refused to the program"
+
+
+def test_a_small_map_limits_the_cpus() -> None:
+    with perf_map(1) as small, PerfBuffer(small) as buffer:
+        assert buffer.cpus == (0,)
+
+
+def test_losses_are_counted(one_cpu: int) -> None:
+    reported: list[tuple[int, int]] = []
+    with perf() as emitter:
+        with PerfBuffer(emitter, page_count=1, on_lost=lambda *loss: reported.append(loss)) as buffer:
+            delivered = 0
+            for _ in range(20):
+                emitter.run(100)
+                delivered += len(buffer.consume())
+            # The kernel reports a loss with the next sample that finds room.
+            emitter.run()
+            delivered += len(buffer.consume())
+            assert delivered == emitter.produced
+            assert emitter.dropped > 0
+            assert buffer.lost == emitter.dropped
+            assert buffer.lost_by_cpu[one_cpu] == buffer.lost
+            assert sum(count for _, count in reported) == buffer.lost
+            assert {cpu for cpu, _ in reported} == {one_cpu}
+        assert buffer.lost == emitter.dropped, "still known after close()"
+
+
+def test_losses_are_known_at_once_on_new_kernels(one_cpu: int) -> None:
+    with perf() as emitter, PerfBuffer(emitter, page_count=1) as buffer:
+        if not all(cpu._counts_lost for cpu in buffer._buffers):
+            pytest.skip("the kernel has no PERF_FORMAT_LOST (Linux 6.0)")
+        emitter.run(200)
+        assert emitter.dropped == buffer.lost > 0
+
+
+def test_an_error_in_on_lost_loses_no_samples(one_cpu: int) -> None:
+    def on_lost(cpu: int, count: int) -> None:
+        raise KeyError(count)
+
+    with perf(payload=12) as emitter, PerfBuffer(emitter, page_count=1, decode=number, on_lost=on_lost) as buffer:
+        emitter.run(1000)
+        received = buffer.consume()
+        emitter.run(10)
+        with pytest.raises(KeyError):
+            buffer.consume()
+        received += buffer.consume()
+        assert received == list(range(emitter.produced))
+
+
+def test_a_producer_on_another_cpu() -> None:
+    with perf(payload=20) as emitter:
+        producer = Producer(emitter, 100_000, burst=1000)
+        with PerfBuffer(emitter, page_count=256, decode=number) as buffer:
+            producer.start()
+            received = 0
+            last = -1
+            while producer.is_alive() or buffer._available():
+                for serial in buffer.poll(0.2):
+                    received += 1
+                    last = max(last, serial)
+            producer.join()
+            assert received == emitter.produced == 100_000
+            assert last == emitter.produced - 1
+            assert buffer.lost == emitter.dropped
+
+
+def test_typed_samples(emitter: Emitter) -> None:
+    btf = event_btf()
+    with PerfBuffer(emitter, decode=codec(btf, btf.find("event").id)) as buffer:
+        emitter.run(500)
+        assert sorted(event.number for event in buffer.poll(1)) == list(range(500))
+    with PerfBuffer(emitter, btf=btf) as buffer:
+        emitter.run()
+        (event,) = buffer.of("event").poll(1)
+        assert event.number == 500
+    with PerfBuffer(emitter, decode=codec(btf, btf.find("large").id)) as buffer:
+        emitter.run()
+        with pytest.raises(ValueError, match=r"20 bytes.*struct large has 32"):
+            buffer.poll(1)
+
+
+def test_waiting(emitter: Emitter, buffer: PerfBuffer) -> None:
+    start = time.monotonic()
+    assert buffer.poll(0) == [] and buffer.poll(0.03) == []
+    assert time.monotonic() - start < 2
+    for expected in range(20):
+        timer = threading.Timer(0.002, emitter.run)
+        timer.start()
+        assert buffer.poll(10) == [expected]
+        timer.join()
+
+
+def test_samples_that_came_before_the_wait(emitter: Emitter, buffer: PerfBuffer) -> None:
+    emitter.run(10)
+    assert buffer.poll(limit=4) == [0, 1, 2, 3]
+    assert buffer.poll() == [4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("option", [{"wakeup_events": 50}, {"watermark": 1200}])
+def test_fewer_wake_ups(emitter: Emitter, one_cpu: int, option: dict[str, int]) -> None:
+    with PerfBuffer(emitter, decode=number, **option) as buffer:
+        timer = threading.Timer(0.01, emitter.run, (20,))
+        timer.start()
+        start = time.monotonic()
+        assert buffer.poll(0.2) == list(range(20)), "what is there when time is up is given"
+        assert time.monotonic() - start >= 0.2
+        timer.join()
+        timer = threading.Timer(0.01, emitter.run, (100,))
+        timer.start()
+        assert len(buffer.poll(30)) > 0
+        assert time.monotonic() - start < 20
+        timer.join()
+
+
+def test_closing(emitter: Emitter) -> None:
+    buffer = PerfBuffer(emitter, decode=number)
+    received: list[int] = []
+    reader = threading.Thread(target=lambda: received.extend(buffer))
+    reader.start()
+    emitter.run(3)
+    deadline = time.monotonic() + 10
+    while buffer.records < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    buffer.close()
+    reader.join(10)
+    assert not reader.is_alive() and received == [0, 1, 2]
+    assert not buffer._unreleased and "closed" in repr(buffer)
+    for use in (buffer.fileno, buffer.poll, buffer.read_batch):
+        with pytest.raises(ClosedError):
+            use()
+    emitter.run(5)
+    assert emitter.dropped == 5, "the slots of the map are empty again"
+
+
+def test_a_child_leaves_the_events_alone(emitter: Emitter, buffer: PerfBuffer) -> None:
+    emitter.run(2)
+
+    def close() -> bool:
+        try:
+            buffer.consume()
+        except RuntimeError:
+            buffer.close()
+            return True
+        return False
+
+    assert in_child(close) == 0
+    emitter.run(2)
+    assert buffer.poll(1) == [0, 1, 2, 3]
+    assert emitter.dropped == 0
+
+
+def test_refusals(emitter: Emitter) -> None:
+    with ring_map(4096) as other, pytest.raises(ValueError, match="'events' is not a perf event array"):
+        PerfBuffer(other)
+    for arguments in ({"page_count": 0}, {"page_count": 48}, {"wakeup_events": 0}, {"watermark": -1}):
+        with pytest.raises(ValueError, match=r"must be"):
+            PerfBuffer(emitter, **arguments)
+    before = resources()
+    for arguments in ({"cpus": [100_000]}, {"page_count": 1 << 30}, {"cpus": [0, 0, 5000]}):
+        with pytest.raises((BPFError, OverflowError, ValueError, OSError)):
+            PerfBuffer(emitter, **arguments)
+    assert resources() == before
+
+
+def test_nothing_is_left_behind(emitter: Emitter, one_cpu: int) -> None:
+    with PerfBuffer(emitter) as buffer:
+        steps = 6 * len(buffer.cpus)  # open, map, enable, update; delete, disable
+        buffer.poll(0)
+    before = resources()
+    failures = 0
+    for at in itertools.count():
+        fault = Fault(at)
+        syscall.add_observer(fault)
+        try:
+            PerfBuffer(emitter).close()
+        except BPFError as error:
+            assert "ENOMEM" in str(error)
+            failures += 1
+        finally:
+            syscall.remove_observer(fault)
+        gc.collect()
+        dropped = emitter.dropped
+        emitter.run()
+        assert emitter.dropped == dropped + 1, "no event is left in the map"
+        if fault.left >= 0:
+            break
+    assert failures > steps
+    for _ in range(50):
+        with PerfBuffer(emitter) as buffer:
+            emitter.run(3)
+            assert len(buffer.poll(1)) == 3
+    assert resources() == before
+
+
+def test_the_number_in_a_sample_is_the_programs() -> None:
+    with perf(payload=8) as emitter, PerfBuffer(emitter) as buffer:
+        emitter.run()
+        assert buffer.poll(1)[0][:8] == struct.pack("Q", 0)

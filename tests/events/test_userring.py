@@ -1,0 +1,291 @@
+"""Writing to user ring buffers."""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from emitters import COUNT, LAST, SUM, Drain, ring_map
+from test_ringbuf import Fault, in_child, resources
+
+from pybpf import syscall
+from pybpf.errors import BPFError, ClosedError
+from pybpf.events import UserRingBuffer
+from pybpf.events.ring import BUSY, DISCARD
+from pybpf.events.userring import ProducerRing
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
+
+
+# Pure.
+
+
+class Memory:
+    """The pages of a user ring buffer, read as the kernel reads them (bpf_user_ringbuf_drain)."""
+
+    def __init__(self, size: int = 1024, start: int = 0, word: str = "Q") -> None:
+        self.size = size
+        self.consumer, self.producer, self.data = bytearray(4096), bytearray(4096), bytearray(2 * size)
+        self.consumed = memoryview(self.consumer).cast(word)
+        self.produced = memoryview(self.producer).cast(word)
+        self.consumed[0] = self.produced[0] = start
+        self.wrap = (1 << 8 * self.consumed.itemsize) - 1
+        self.ring = ProducerRing(memoryview(self.consumer), memoryview(self.producer), memoryview(self.data), word=word)
+
+    def join(self, position: int, length: int) -> bytes:
+        """The double mapping is two halves here: what was written behind the first one belongs to its start."""
+        offset = position % self.size
+        for index in range(offset, offset + length):
+            if index >= self.size and self.data[index]:
+                self.data[index - self.size] = self.data[index]
+        return bytes(self.data[offset : offset + length])
+
+    def take(self) -> bytes | None:
+        if (self.produced[0] - self.consumed[0]) & self.wrap == 0:
+            return None
+        position = self.consumed[0]
+        word, pad = struct.unpack("II", self.data[position % self.size : position % self.size + 8])
+        assert pad == 0
+        if word & BUSY:
+            return None
+        payload = bytes(self.data[position % self.size + 8 : position % self.size + 8 + (word & ~DISCARD)])
+        self.consumed[0] = (position + ((len(payload) + 15) & ~7)) & self.wrap
+        return b"(discarded)" if word & DISCARD else payload
+
+
+@pytest.mark.parametrize(("word", "start"), [("Q", 0), ("I", 2**32 - 512), ("Q", 2**64 - 64)])
+def test_samples_are_laid_out_as_the_kernel_reads_them(word: str, start: int) -> None:
+    memory = Memory(start=start, word=word)
+    for n in range(300):
+        sample = bytes([n % 256]) * (n % 50)
+        place = memory.ring.reserve(len(sample))
+        assert place is not None
+        assert memory.take() is None, "not before it is submitted"
+        place[1][:] = sample
+        memory.ring.finish(place[0], discard=n % 7 == 3)
+        assert memory.take() == (b"(discarded)" if n % 7 == 3 else sample)
+        assert memory.ring.free == memory.size
+
+
+def test_a_ring_can_be_filled_to_the_last_byte() -> None:
+    memory = Memory()
+    places = []
+    while (place := memory.ring.reserve(24)) is not None:
+        places.append(place)
+    assert len(places) == 32 and memory.ring.free == 0
+    memory.ring.finish(places[1][0], discard=False)
+    assert memory.take() is None, "in the order of reservation"
+    memory.ring.finish(places[0][0], discard=False)
+    assert memory.take() == memory.take() == bytes(24)
+    assert memory.take() is None and memory.ring.free == 64
+
+
+@pytest.mark.parametrize("size", [-1, 1017, 1024, DISCARD, BUSY, 1 << 32])
+def test_sizes_that_no_sample_can_have(size: int) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        Memory().ring.reserve(size)
+    assert Memory().ring.reserve(1016) is not None
+
+
+# Live.
+
+
+@pytest.fixture
+def drain() -> Iterator[Drain]:
+    with Drain() as drain:
+        yield drain
+
+
+@pytest.fixture
+def ring(drain: Drain) -> Iterator[UserRingBuffer]:
+    with UserRingBuffer(drain.map) as ring:
+        yield ring
+
+
+pytest_live = [pytest.mark.kernel, needs_root]
+
+
+@pytest.mark.kernel
+@needs_root
+def test_samples_reach_the_program(drain: Drain, ring: UserRingBuffer) -> None:
+    total = 0
+    for n in range(5000):
+        ring.write(struct.pack("QQ", n, 7), 0)
+        total += n
+        if n % 100 == 99:
+            assert drain.run() == 100
+    assert (drain.control[COUNT], drain.control[LAST], drain.control[SUM]) == (5000, 4999, total)
+    assert ring.free == ring.size == 4096
+
+
+@pytest.mark.kernel
+@needs_root
+def test_reservations(drain: Drain, ring: UserRingBuffer) -> None:
+    first, second, third = (ring.reserve(8) for _ in range(3))
+    for n, reservation in enumerate((first, second, third), 1):
+        reservation.data[:] = struct.pack("Q", 10**n)
+    second.submit()
+    third.discard()
+    assert drain.run() == 0
+    first.submit()
+    assert drain.run() == 2
+    assert drain.control[SUM] == 110
+    for reservation in (first, third):
+        with pytest.raises(ValueError, match="already"):
+            reservation.submit()
+        with pytest.raises(ValueError, match="released"):
+            reservation.data[0] = 1
+    with ring.reserve(8) as data:
+        data[:] = struct.pack("Q", 1000)
+    with pytest.raises(KeyError), ring.reserve(8) as data:
+        raise KeyError
+    with ring.reserve(8) as data:
+        data[:] = struct.pack("Q", 5)
+    assert drain.run() == 2
+    assert drain.control[SUM] == 1115 and drain.control[COUNT] == 4
+
+
+@pytest.mark.kernel
+@needs_root
+def test_a_full_ring(drain: Drain, ring: UserRingBuffer) -> None:
+    count = 0
+    with pytest.raises(TimeoutError, match="no room for 8 bytes"):
+        while True:
+            ring.write(bytes(8))
+            count += 1
+    assert count == 4096 // 16
+    start = time.monotonic()
+    with pytest.raises(TimeoutError):
+        ring.reserve(100, 0.05)
+    assert 0.05 <= time.monotonic() - start < 5
+    with pytest.raises(ValueError, match="does not fit"):
+        ring.reserve(4096)
+    poll = select.poll()
+    poll.register(ring, select.POLLOUT)
+    assert poll.poll(0) == []
+    assert drain.run() == count
+    assert poll.poll(0) != []
+
+
+@pytest.mark.kernel
+@needs_root
+@pytest.mark.parametrize("size", [8, 3000])
+def test_waiting_for_room(drain: Drain, ring: UserRingBuffer, size: int) -> None:
+    ring.write(bytes(3000))
+    while size == 8 and ring.free >= 16:
+        ring.write(bytes(8))
+    timer = threading.Timer(0.05, drain.run)
+    timer.start()
+    with ring.reserve(size, 10) as data:
+        data[:8] = struct.pack("Q", 77)
+    timer.join()
+    assert drain.run() >= 1
+    assert drain.control[LAST] == 77
+
+
+@pytest.mark.kernel
+@needs_root
+def test_threads_write_at_once(drain: Drain, ring: UserRingBuffer) -> None:
+    def write() -> None:
+        for n in range(500):
+            ring.write(struct.pack("Q", n), 20)
+
+    writers = [threading.Thread(target=write) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    deadline = time.monotonic() + 20
+    while drain.control[COUNT] < 2000 and time.monotonic() < deadline:
+        assert drain.run() >= 0
+    for writer in writers:
+        writer.join()
+    assert drain.control[COUNT] == 2000
+    assert drain.control[SUM] == 4 * sum(range(500))
+
+
+@pytest.mark.kernel
+@needs_root
+def test_closing(drain: Drain) -> None:
+    ring = UserRingBuffer(drain.map)
+    ring.write(struct.pack("Q", 3))
+    kept = ring.reserve(64)
+    piece = kept.data[:4]
+    ring.close()
+    ring.close()
+    assert ring.closed and "closed" in repr(ring)
+    with pytest.raises(ValueError, match="already"):
+        kept.submit()
+    with pytest.raises(ValueError, match="released"):
+        kept.data[0] = 1
+    piece[:] = b"safe"
+    piece.release()
+    assert drain.run() == 1, "what was reserved is discarded, it does not block the program"
+    for use in (ring.fileno, lambda: ring.reserve(8), lambda: ring.write(b"x"), lambda: ring.free):
+        with pytest.raises(ClosedError):
+            use()
+
+
+@pytest.mark.kernel
+@needs_root
+def test_closing_wakes_a_writer(drain: Drain) -> None:
+    ring = UserRingBuffer(drain.map)
+    ring.write(bytes(4088))
+    raised = []
+
+    def wait() -> None:
+        try:
+            ring.reserve(8, None)
+        except ClosedError as error:
+            raised.append(error)
+
+    writer = threading.Thread(target=wait)
+    writer.start()
+    time.sleep(0.03)
+    ring.close()
+    writer.join(10)
+    assert len(raised) == 1 and not ring._unreleased
+
+
+@pytest.mark.kernel
+@needs_root
+def test_a_child_may_only_close_it(drain: Drain, ring: UserRingBuffer) -> None:
+    kept = ring.reserve(8)
+
+    def close() -> bool:
+        try:
+            ring.write(b"x")
+        except RuntimeError:
+            ring.close()
+            return ring.closed
+        return False
+
+    assert in_child(close) == 0
+    kept.data[:] = struct.pack("Q", 9)
+    kept.submit()
+    assert drain.run() == 1 and drain.control[LAST] == 9
+
+
+@pytest.mark.kernel
+@needs_root
+def test_refusals_leave_nothing_behind(drain: Drain) -> None:
+    UserRingBuffer(drain.map).close()
+    before = resources()
+    for at in range(3):
+        fault = Fault(at)
+        syscall.add_observer(fault)
+        try:
+            with pytest.raises(BPFError, match="ENOMEM"):
+                UserRingBuffer(drain.map)
+        finally:
+            syscall.remove_observer(fault)
+    with ring_map(4096) as other, pytest.raises(ValueError, match="'events' is not a user ring buffer"):
+        UserRingBuffer(other)
+    for _ in range(100):
+        with UserRingBuffer(drain.map) as ring:
+            ring.write(b"12345678")
+        assert drain.run() == 1
+    assert resources() == before
