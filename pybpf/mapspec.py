@@ -311,7 +311,9 @@ class MapSpec:
             self._value_size = value_size
 
     def facts(self) -> tuple[object, ...]:
-        """Everything in it, as a tuple that is equal for equal maps."""
+        """Everything in it, as a tuple that is equal for equal maps; content is represented by its SHA-256."""
+        from hashlib import sha256
+
         ops = self.struct_ops
         return (
             self.name,
@@ -331,7 +333,7 @@ class MapSpec:
             tuple(sorted(self.values.items())),
             self.key_type_id,
             self.value_type_id,
-            None if self._data is None else bytes(self._data),
+            None if self._data is None else sha256(self._data).hexdigest(),
             self.is_internal,
             self.is_read_only,
             self.autocreate,

@@ -63,6 +63,7 @@ class _Sections:
         self.struct_ops: list[Section] = []
         self.relocations: list[Section] = []
         self.named: dict[str, Section] = {}
+        code_names: set[str] = set()
         for section in container.sections:
             name = section.name
             if section.type == SHT_REL:
@@ -75,6 +76,9 @@ class _Sections:
                 self.named[name] = section
             elif section.type == SHT_PROGBITS and section.flags & SHF_EXECINSTR:
                 if section.size:
+                    if name in code_names:
+                        raise container.error(f"there are two sections {name!r} with code")
+                    code_names.add(name)
                     self.code[section.index] = section
             elif data_kind(section):
                 if section.size:

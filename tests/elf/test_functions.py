@@ -69,6 +69,10 @@ def test_code_that_no_symbol_covers_is_left_out(linked: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
+        (
+            text("socket") + function("f") + '.section "socket","ax",@progbits,unique,1\n' + function("g"),
+            "there are two sections 'socket' with code",
+        ),
         (text("socket") + function("f", bind=".local"), "section 'socket': program 'f' must not be static"),
         (text("socket") + function("f", size="4"), "'f' at offset 0 with 4 bytes is not made of whole instructions"),
         (text("socket") + function("f", size="0"), "'f' at offset 0 with 0 bytes is not made of whole instructions"),
