@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 ROOTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 """Where tracefs is found: its own mount point (Linux 4.1), and the one inside debugfs."""
 
+MOUNTS = "/proc/self/mounts"
+"""What is mounted where (proc_pid_mounts(5)); blanks in a path are written as an octal escape."""
+
 MOUNT_HINT = "Mount it: mount -t tracefs tracefs /sys/kernel/tracing"
 ROOT_HINT = "tracefs can be read by root only; run as root, or mount it with a gid that this process has"
 EVENT_NAME_LENGTH = 63
@@ -43,9 +46,10 @@ def root() -> str:
 
 def _mounts() -> Iterator[str]:
     """Other places where tracefs is mounted and readable."""
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+    with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             _, place, kind, *_ = line.split(" ")
+            place = place.replace("\\040", " ")
             if kind == "tracefs" and os.path.exists(f"{place}/events"):
                 yield place
 

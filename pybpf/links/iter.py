@@ -126,6 +126,7 @@ def attach_iter(
         hints = {
             errno.EINVAL: "This kind of iterator takes another object: bpf_map_elem, bpf_sk_storage_map and sockmap "
             "want map=, cgroup wants cgroup=, task kinds take pid= and tid= (Linux 6.1), the others nothing",
+            errno.E2BIG: "Linux 6.1 brought iterators of one task and of cgroups",
             errno.EBADF: "This kind of iterator wants a map: say map=",
             **permission_hints(CAP_PERFMON),
         }

@@ -45,12 +45,15 @@ def _pieces(path: str) -> Iterator[bytes]:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise kernel_error(error.errno or 0, "open", path, "The kernel needs CONFIG_KALLSYMS") from error
-    with open(descriptor, "rb", buffering=CHUNK) as file:
+    with open(descriptor, "rb") as file:
         rest = b""
         while piece := file.read(CHUNK):
-            end = piece.rfind(b"\n") + 1
-            yield rest + piece[:end]
-            rest = piece[end:]
+            whole, end, piece = piece.rpartition(b"\n")
+            if end:
+                yield rest + whole + end
+                rest = piece
+            else:
+                rest += piece
         if rest:
             yield rest + b"\n"
 
