@@ -138,7 +138,7 @@ def test_an_error_in_on_lost_loses_no_samples(one_cpu: int) -> None:
 def test_a_producer_on_another_cpu() -> None:
     with perf(payload=20) as emitter:
         producer = Producer(emitter, 100_000, burst=1000)
-        with PerfBuffer(emitter, page_count=256, decode=number) as buffer:
+        with PerfBuffer(emitter, page_count=256, decode=number, watermark=1 << 16) as buffer:
             producer.start()
             received = 0
             last = -1

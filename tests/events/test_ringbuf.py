@@ -276,8 +276,8 @@ def test_interrupts_anywhere_repeat_nothing_and_break_nothing(emitter: Emitter) 
             deadline = time.monotonic() + 4
             while time.monotonic() < deadline and hits < 400:
                 emitter.run(500)
-                signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.0003 * (hits % 7) / 7)
                 try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.0003 * (hits % 7) / 7)
                     while True:
                         received += [event.number for event in ring.poll(0.001, 100)]
                 except Interrupt:
@@ -292,6 +292,22 @@ def test_interrupts_anywhere_repeat_nothing_and_break_nothing(emitter: Emitter) 
     assert hits > 20
     assert received == sorted(set(received))
     assert len(received) >= emitter.produced - 100 * hits
+
+
+def test_ctrl_c_while_waiting_is_immediate(emitter: Emitter, ring: RingBuffer) -> None:
+    """SIGINT interrupts each way of waiting, and the ring works on afterwards."""
+    for serial, wait in enumerate((ring.poll, lambda: ring.poll(30), lambda: list(ring))):
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            timer.start()
+            wait()
+        timer.join()
+        assert time.monotonic() - start < 10
+        emitter.run()
+        assert ring.poll(1) == [serial]
+    ring.close()
+    assert not ring._unreleased
 
 
 # Waiting.
