@@ -256,7 +256,11 @@ class Link:
 
 
 class PerfLink(Link):
-    """A program on a perf event: a link of type perf_event (Linux 5.15), or a program set on the event by ioctl."""
+    """A program on a perf event: a link of type perf_event (Linux 5.15), or a program set on the event by ioctl.
+
+    Closing disables the event, so that the program stops at once also where the kernel frees links a moment later. A
+    link that was pinned by this object stays enabled.
+    """
 
     __slots__ = ("_event", "_perf")
 

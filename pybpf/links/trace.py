@@ -62,11 +62,11 @@ def attach_trace(program: Attachable, *, cookie: int = 0) -> Link:
         fd = syscall.link_create(program, 0, program.attach_type_number, cookie=cookie)
     except BPFError as error:
         if error.errno != errno.EINVAL or program.attach_type_number == BPF_TRACE_FSESSION:
-            raise refused(error, what, _hints()) from None
+            raise refused(error, what, _hints(kind)) from None
         if cookie:
             hint = "Cookies of tracing programs need Linux 5.18"
             raise NotSupportedError(errno.EOPNOTSUPP, error.command, what, hint) from None
-        fd = _open_unnamed(program, what)
+        fd = _open_unnamed(program, kind, what)
     return Link(fd, kind, target)
 
 
@@ -86,11 +86,11 @@ def attach_freplace(program: Attachable, target: Attachable | None = None, funct
     what = attaching(program, f"freplace {function}".rstrip())
     try:
         if target is None:
-            fd = _open_unnamed(program, what)
+            fd = _open_unnamed(program, "freplace", what)
         else:
             fd = syscall.link_create(program, target, 0, target_btf_id=_function_id(target, function))
     except BPFError as error:
-        raise refused(error, what, _hints()) from None
+        raise refused(error, what, _hints("freplace")) from None
     return Link(fd, "freplace", function)
 
 
@@ -99,11 +99,11 @@ def _loaded_target(program: Attachable) -> str:
     return program.spec.attach_target if program.spec is not None else ""
 
 
-def _open_unnamed(program: Attachable, what: str) -> FD:
+def _open_unnamed(program: Attachable, kind: str, what: str) -> FD:
     try:
         return syscall.raw_tracepoint_open(program, None)
     except BPFError as error:
-        raise refused(error, what, _hints()) from None
+        raise refused(error, what, _hints(kind)) from None
 
 
 def _function_id(target: Attachable, function: str) -> int:
@@ -122,9 +122,9 @@ def _function_id(target: Attachable, function: str) -> int:
         raise ObjectError(f"{target.name!r} has no function {function!r}") from None
 
 
-def _hints() -> dict[int, str]:
+def _hints(kind: str) -> dict[int, str]:
     return {
-        **permission_hints(CAP_PERFMON, TRAMPOLINE_HINT),
+        **permission_hints(CAP_PERFMON, "" if kind == "tp_btf" else TRAMPOLINE_HINT),
         errno.EBUSY: "The function is replaced already, or ftrace holds it",
         errno.E2BIG: "The function has as many programs as a trampoline takes (38)",
         errno.ENOENT: "The target is gone: its module was unloaded, or its program closed",

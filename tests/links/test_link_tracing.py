@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
 from collections.abc import Callable
 
 import pytest
-from link_helpers import eventually, function_id, has_enumerator, has_member, needs_perf_link, typedef_id
+from link_helpers import Refuse, eventually, function_id, has_enumerator, has_member, needs_perf_link, typedef_id
 from link_programs import Counter, exit_with, keep_cookie
 
 from pybpf import abi, links, syscall
@@ -238,3 +239,47 @@ def test_freplace(loader: Callable[..., Program]) -> None:
     assert eventually(lambda: answer() == 1)
     with pytest.raises(ObjectError, match="'main' has no function 'nothing'"):
         links.attach_freplace(program, target, "nothing")
+
+
+def test_refusals_name_what_is_missing(counting: Callable[..., Program], trampoline: Callable[..., Program]) -> None:
+    program = counting(c.BPF_PROG_TYPE_TRACEPOINT)
+    with (
+        Refuse("", errno.EACCES, name="perf_event_open"),
+        pytest.raises(BPFPermissionError, match=r"'probe' to tracepoint sched/sched_switch.*perf_event_paranoid"),
+    ):
+        links.attach_tracepoint(program, "sched", "sched_switch")
+    fentry = trampoline(
+        c.BPF_PROG_TYPE_TRACING, attach_type=c.BPF_TRACE_FENTRY, attach_btf_id=function_id(syscall_function("getsid"))
+    )
+    with Refuse("BPF_LINK_CREATE", errno.EPERM), pytest.raises(BPFPermissionError, match="run on a BPF trampoline"):
+        links.attach_trace(fentry)
+
+
+def test_trace_without_links(counting: Callable[..., Program], counter: Counter) -> None:
+    """As on a kernel before 5.18: BPF_RAW_TRACEPOINT_OPEN does it, without cookies."""
+    program = counting(
+        c.BPF_PROG_TYPE_TRACING, attach_type=c.BPF_TRACE_RAW_TP, attach_btf_id=typedef_id("btf_trace_sys_enter")
+    )
+    with Refuse("BPF_LINK_CREATE", errno.EINVAL):
+        attach_and_fire(counter, lambda: links.attach_trace(program), os.getppid)
+        with pytest.raises(NotSupportedError, match=r"need Linux 5\.18"):
+            links.attach_trace(program, cookie=1)
+
+
+def test_perf_event_without_links(counting: Callable[..., Program], counter: Counter) -> None:
+    """As on a kernel before 5.15: the program is set on the event by ioctl."""
+    program = counting(c.BPF_PROG_TYPE_TRACEPOINT)
+
+    def attach() -> PerfLink:
+        with Refuse("BPF_LINK_CREATE", errno.EINVAL) as refuse:
+            link = links.attach_tracepoint(program, "sched", "sched_switch")
+        assert (refuse.refused, link.id) == (2, 0)
+        assert repr(link) == "<Link tracepoint sched/sched_switch>"
+        return link
+
+    attach_and_fire(counter, attach, lambda: time.sleep(SLEEP))
+    with (
+        Refuse("BPF_LINK_CREATE", errno.EINVAL),
+        pytest.raises(NotSupportedError, match=r"Linux 5\.15 brought perf links"),
+    ):
+        links.attach_tracepoint(program, "sched", "sched_switch", mode="link")
