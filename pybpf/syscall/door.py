@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import ctypes
-from ctypes import byref, c_char, c_char_p, c_void_p, get_errno, set_errno
+from ctypes import byref, c_char, c_char_p, c_long, c_ulong, c_void_p, get_errno, set_errno
 
 from pybpf.constants import COMMAND_NAMES
 from pybpf.syscall import sysno
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     Buffer = bytes | bytearray | memoryview | mmap
 
 # The process itself as a library: glibc and musl both have syscall(3), and no file name is guessed.
-syscall = ctypes.CDLL(None, use_errno=True).syscall
+_library = ctypes.CDLL(None, use_errno=True)
+syscall = _library.syscall
 syscall_holding = ctypes.PyDLL(None, use_errno=True).syscall
 
 
@@ -86,8 +87,30 @@ def perf_event_open(data: bytearray, arguments: dict[str, int], buffers: Mapping
     return enter()
 
 
+def ioctl(fd: int, name: str, request: int, argument: int | bytearray) -> int:
+    """Control a descriptor: the result, or the negated errno.
+
+    Python's own fcntl.ioctl() hands over an int of 32 bits, and -1 would arrive as 4294967295.
+
+    Args:
+        fd: what it is for.
+        name: the request's name, for observers.
+        request: its number.
+        argument: a number, or memory that the kernel reads and writes.
+    """
+    last = c_long(argument) if isinstance(argument, int) else byref(c_char.from_buffer(argument))
+
+    def enter() -> int:
+        return _enter(fd, c_ulong(request), last, function=_library.ioctl)
+
+    if observers:
+        number, memory = (argument, {}) if isinstance(argument, int) else (bytes(argument), {"argument": argument})
+        return observe(Call("ioctl", name, request, None, {"fd": fd, "argument": number}, memory), enter)
+    return enter()
+
+
 def other(name: str, command: str, number: int, arguments: Mapping[str, int | bytes], enter: Callable[[], int]) -> int:
-    """A call that Python's own modules make (ioctl, mmap, setsockopt): the result, or the negated errno.
+    """A call that Python's own modules make (mmap, setsockopt): the result, or the negated errno.
 
     Args:
         enter: makes the call; may raise OSError.
@@ -104,9 +127,9 @@ def other(name: str, command: str, number: int, arguments: Mapping[str, int | by
     return caught()
 
 
-def _enter(*arguments: object) -> int:
+def _enter(*arguments: object, function: Callable[..., int] = syscall) -> int:
     before = get_errno()
-    result: int = syscall(*arguments)
+    result = function(*arguments)
     if result < 0:
         result = -get_errno()
         set_errno(before)

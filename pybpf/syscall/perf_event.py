@@ -93,17 +93,8 @@ def ioctl_number(name: str, machine: str = MACHINE, pointer_size: int = struct.c
     return bits << 30 | size << 16 | ord("$") << 8 | command
 
 
-def _ioctl(perf_fd: FdLike, name: str, argument: int | bytes | bytearray = 0) -> None:
-    from fcntl import ioctl
-
-    fd, request = fileno(perf_fd), ioctl_number(name)
-
-    def enter() -> int:
-        ioctl(fd, request, argument)
-        return 0
-
-    shown = argument if isinstance(argument, int) else bytes(argument)
-    result = door.other("ioctl", name, request, {"fd": fd, "argument": shown}, enter)
+def _ioctl(perf_fd: FdLike, name: str, argument: int | bytearray = 0) -> None:
+    result = door.ioctl(fileno(perf_fd), name, ioctl_number(name), argument)
     if result < 0:
         raise kernel_error(-result, name)
 
@@ -130,7 +121,7 @@ def perf_refresh(perf_fd: FdLike, overflows: int = 0) -> None:
 
 def perf_period(perf_fd: FdLike, period: int) -> None:
     """PERF_EVENT_IOC_PERIOD: change the sample period, or the frequency if it was opened with one."""
-    _ioctl(perf_fd, "PERF_EVENT_IOC_PERIOD", period.to_bytes(8, sys.byteorder))
+    _ioctl(perf_fd, "PERF_EVENT_IOC_PERIOD", bytearray(period.to_bytes(8, sys.byteorder)))
 
 
 def perf_set_output(perf_fd: FdLike, target_fd: FdLike | None) -> None:
@@ -144,7 +135,7 @@ def perf_set_filter(perf_fd: FdLike, text: str) -> None:
     Raises:
         BPFError: EINVAL: the filter makes no sense for this event.
     """
-    _ioctl(perf_fd, "PERF_EVENT_IOC_SET_FILTER", text.encode() + b"\0")
+    _ioctl(perf_fd, "PERF_EVENT_IOC_SET_FILTER", bytearray(text.encode() + b"\0"))
 
 
 def perf_id(perf_fd: FdLike) -> int:
