@@ -56,7 +56,7 @@ def read_chunks(
     is_first = True
     while True:
         done, error = command(fd, None if is_first else before, after, keys, values, count)
-        if error == errno.ENOSPC and not done:
+        if error == errno.ENOSPC:
             count *= 2
             if count > MAX_CHUNK_ENTRIES:
                 raise BPFError(error, "BPF_MAP_LOOKUP_BATCH", f"a bucket with more than {count // 2} elements")

@@ -104,6 +104,8 @@ class MappingMap(Map):
     # --- one element -----------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> Any:
+        if key is None:
+            self.keys_face.encode(key)  # raises; the prepared calls take None for no key
         try:
             value = self._get(key)
         except (TypeError, ValueError):
@@ -122,10 +124,9 @@ class MappingMap(Map):
 
     def __contains__(self, key: object) -> bool:
         try:
-            return self._get(key) is not None
-        except (TypeError, ValueError):
-            self.keys_face.encode(key)
-            raise
+            return self[key] is not None
+        except LookupError:
+            return False
 
     def _missing(self, key: Any) -> LookupError:
         """What a key that is not there raises."""
@@ -159,6 +160,8 @@ class MappingMap(Map):
             BPFError: E2BIG: the map is full. EPERM: it is frozen or read-only.
             TypeError, ValueError, OverflowError: the key or the value does not fit its type.
         """
+        if key is None:
+            self.keys_face.encode(key)
         try:
             self._set(key, value, flags)
         except (TypeError, ValueError):

@@ -1,0 +1,279 @@
+"""What every map has: creation, information, pins, closing."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from map_helpers import Types, program
+
+from pybpf import constants as c
+from pybpf import syscall
+from pybpf.abi import MapType
+from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, ClosedError, ObjectError
+from pybpf.maps import ArrayMap, HashMap, Map, MappingMap, Queue, class_of, make_map, open_map
+from pybpf.syscall import FD
+
+BPFFS = Path("/sys/fs/bpf")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    if not BPFFS.is_mount():
+        pytest.skip("no bpf file system at /sys/fs/bpf")
+    path = Path(tempfile.mkdtemp(prefix="pybpf_test_", dir=BPFFS))
+    yield path
+    path.rmdir()
+
+
+@pytest.fixture
+def counts(types: Types) -> Iterator[HashMap]:
+    with HashMap.create(key_codec=types["u32"], value_codec=types["stats"], max_entries=8, name="counts") as made:
+        yield made
+
+
+def test_what_it_tells(counts: HashMap) -> None:
+    assert (counts.name, counts.key_size, counts.value_size, counts.max_entries) == ("counts", 4, 16, 8)
+    assert (counts.type_number, counts.type, counts.type_name) == (c.BPF_MAP_TYPE_HASH, MapType(1), "hash")
+    assert repr(counts) == "<HashMap 'counts' u32 -> struct stats, max_entries=8>"
+    assert not counts.closed
+    assert counts.pin_path == ""
+    info = counts.info()
+    assert (info.id, info.name, info.value_size) == (counts.id, "counts", 16)
+
+
+def test_repr_of_others(types: Types) -> None:
+    with HashMap.create(key_size=4, value_size=8, max_entries=1) as made:
+        assert repr(made) == "<HashMap '' 4 bytes -> 8 bytes, max_entries=1>"
+    assert repr(made) == "<HashMap '' closed>"
+    with Queue.create(value_codec=types["u64"], max_entries=3) as made:
+        assert repr(made) == "<Queue '' u64, max_entries=3>"
+
+
+def test_close(counts: HashMap) -> None:
+    counts[1] = (2, 3)
+    counts.close()
+    counts.close()
+    assert counts.closed
+    uses = [
+        counts.fileno,
+        counts.info,
+        counts.freeze,
+        lambda: counts[1],
+        lambda: counts.get(1),
+        lambda: counts.put(1, (1, 1)),
+        lambda: counts.pop(1),
+        lambda: list(counts),
+        lambda: list(counts.items()),
+        lambda: len(counts),
+        lambda: 1 in counts,
+        lambda: counts.update({1: (1, 1)}),
+        counts.clear,
+        counts.drain,
+        lambda: counts.pin("/sys/fs/bpf/x"),
+        lambda: counts.__delitem__(1),
+    ]
+    for use in uses:
+        with pytest.raises(ClosedError, match="closed"):
+            use()
+
+
+def test_use_of_a_map_that_was_closed_before_it_was_used(types: Types) -> None:
+    made = HashMap.create(key_codec=types["u32"], value_codec=types["u32"], max_entries=1)
+    made.close()
+    with pytest.raises(ClosedError):
+        made[1]
+
+
+def test_the_descriptor_number_is_never_used_after_close(types: Types) -> None:
+    """A map that takes the number of a closed one must not get the other's calls."""
+    first = HashMap.create(key_codec=types["u32"], value_codec=types["u32"], max_entries=1)
+    first[1] = 1
+    number = first.fileno()
+    first.close()
+    with HashMap.create(key_codec=types["u32"], value_codec=types["u32"], max_entries=1) as second:
+        assert second.fileno() == number
+        with pytest.raises(ClosedError):
+            first[1] = 2
+        assert 1 not in second
+
+
+def test_forgotten(types: Types) -> None:
+    made = HashMap.create(key_size=4, value_size=4, max_entries=1, name="lost")
+    number = made.fileno()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del made
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == [
+        "unclosed <HashMap 'lost' 4 bytes -> 4 bytes, max_entries=1>"
+    ]
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(number)
+
+
+def test_create_refuses() -> None:
+    with pytest.raises(TypeError, match="cannot make maps of type"):
+        Map.create(key_size=4, value_size=4, max_entries=1)
+    with pytest.raises(TypeError, match="ArrayMap.create cannot make maps of type hash"):
+        ArrayMap.create(c.BPF_MAP_TYPE_HASH, key_size=4, value_size=4, max_entries=1)
+    with pytest.raises(BPFError) as caught:
+        HashMap.create(key_size=4, value_size=4, max_entries=0, name="empty")
+    assert caught.value.errno_name == "EINVAL"
+    assert "empty" in str(caught.value)
+
+
+def test_create_by_number() -> None:
+    with Map.create(c.BPF_MAP_TYPE_ARRAY, key_size=4, value_size=4, max_entries=1) as made:
+        assert type(made) is ArrayMap
+
+
+def test_every_known_type_has_a_class() -> None:
+    for number in range(1, len(c.MAP_TYPE_NAMES)):
+        assert issubclass(class_of(number), Map)
+        assert class_of(number).default_type in (0, number)
+    assert class_of(999) is MappingMap
+
+
+def test_codecs_of_another_size_are_left_aside(types: Types) -> None:
+    fd = syscall.map_create(c.BPF_MAP_TYPE_HASH, key_size=4, value_size=8, max_entries=1)
+    with make_map(
+        fd,
+        name="x",
+        type_number=c.BPF_MAP_TYPE_HASH,
+        key_size=4,
+        value_size=8,
+        max_entries=1,
+        key_codec=types["u64"],
+        value_codec=types["u64"],
+    ) as made:
+        assert made.key_codec is None
+        assert made.value_codec is types["u64"]
+
+
+def test_make_map_that_fails_closes_the_descriptor() -> None:
+    fd = syscall.map_create(c.BPF_MAP_TYPE_HASH, key_size=4, value_size=8, max_entries=1)
+    with pytest.raises(AttributeError):
+        make_map(
+            fd,
+            name="x",
+            type_number=c.BPF_MAP_TYPE_HASH,
+            key_size=4,
+            value_size=8,
+            max_entries=1,
+            key_codec="no codec",  # type: ignore[arg-type]
+        )
+    assert fd.closed
+
+
+class TestOpening:
+    def typed(self, types: Types) -> tuple[FD, FD]:
+        """A map whose types the kernel knows, and its BTF object."""
+        btf = syscall.btf_load(types.data)
+        fd = syscall.map_create(
+            c.BPF_MAP_TYPE_HASH,
+            key_size=8,
+            value_size=16,
+            max_entries=4,
+            name="typed",
+            btf_fd=btf,
+            btf_key_type_id=types.ids["pair"],
+            btf_value_type_id=types.ids["stats"],
+        )
+        return fd, btf
+
+    def test_by_id(self, types: Types) -> None:
+        fd, btf = self.typed(types)
+        with fd, btf, Map.from_id(syscall.map_info(fd).id) as made:
+            assert repr(made) == "<HashMap 'typed' struct pair -> struct stats, max_entries=4>"
+            made[{"a": 1, "b": 2}] = {"packets": 3}
+            assert made[1, 2].packets == 3
+
+    def test_by_id_refuses(self, types: Types) -> None:
+        with pytest.raises(BPFNotFoundError):
+            Map.from_id(0x7FFFFFFF)
+        fd, btf = self.typed(types)
+        with fd, btf, pytest.raises(TypeError, match="is not a ArrayMap"):
+            ArrayMap.from_id(syscall.map_info(fd).id)
+
+    def test_open_map_refuses_a_program(self) -> None:
+        fd = program()
+        with pytest.raises(BPFError):
+            open_map(FD(os.open("/dev/null", os.O_RDONLY)))
+        fd.close()
+
+    def test_pins(self, types: Types, folder: Path) -> None:
+        path = folder / "counts"
+        with HashMap.create(key_codec=types["u32"], value_codec=types["u32"], max_entries=4, name="counts") as made:
+            with pytest.raises(ValueError, match="is not pinned"):
+                made.unpin()
+            made.pin(path)
+            assert made.pin_path == str(path)
+            with pytest.raises(BPFExistsError):
+                made.pin(path)
+            made[1] = 2
+        with HashMap.open_pinned(path) as again:
+            assert again.name == "counts"
+            assert again[b"\1\0\0\0"] == b"\2\0\0\0"  # created without type information
+            again.unpin()
+            with pytest.raises(ValueError, match="is not pinned"):
+                again.unpin()
+        with pytest.raises(BPFNotFoundError):
+            Map.open_pinned(path)
+
+    def test_pinned_program_is_no_map(self, folder: Path) -> None:
+        path = folder / "program"
+        with program() as fd:
+            syscall.obj_pin(str(path), fd)
+        try:
+            with pytest.raises(ObjectError, match="is not a map"):
+                Map.open_pinned(path)
+        finally:
+            path.unlink()
+
+    def test_read_only(self, types: Types) -> None:
+        fd, btf = self.typed(types)
+        with fd, btf, Map.from_id(syscall.map_info(fd).id, flags=c.BPF_F_RDONLY) as made:
+            with pytest.raises(PermissionError):
+                made[1, 2] = (3, 4)
+            assert dict(made.items()) == {}
+
+
+def test_freeze(counts: HashMap) -> None:
+    counts[1] = (1, 1)
+    counts.freeze()
+    assert counts[1] == (1, 1)
+    with pytest.raises(PermissionError):
+        counts[1] = (2, 2)
+    with pytest.raises(BPFError) as caught:
+        counts.freeze()
+    assert caught.value.errno_name in ("EBUSY", "EPERM")
+
+
+def test_nothing_is_prepared_before_it_is_used(types: Types) -> None:
+    """Loading an object with many maps must not pay for maps that nobody reads."""
+    with HashMap.create(key_codec=types["u32"], value_codec=types["u32"], max_entries=4) as made:
+        with pytest.raises(AttributeError):
+            object.__getattribute__(made, "_calls")
+        assert not hasattr(made, "nonsense")
+
+
+def test_import_is_light() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, pybpf.maps, pybpf.maps.hash, pybpf.maps.array; print([m for m in HEAVY if m in sys.modules])"
+    heavy = ("dataclasses", "typing", "enum", "re", "logging", "pathlib", "asyncio", "inspect", "ipaddress")
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", f"HEAVY = {heavy!r}; {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert result.stdout == "[]\n"
