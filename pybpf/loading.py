@@ -156,8 +156,10 @@ class Loader:
     def undo(self) -> None:
         for made in self._pinned:
             made.unpin()
-        for owned in (*self.programs.values(), *reversed(self.maps.values())):
-            owned.close()
+        for program in self.programs.values():
+            program.close()
+        for made in reversed(self.maps.values()):
+            made.close()
         if self.btf_fd is not None:
             self.btf_fd.close()
 

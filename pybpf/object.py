@@ -156,8 +156,10 @@ class Object:
         """Close every descriptor and unmap the globals. Attached links keep their programs. May be called twice."""
         self._closed = True
         self.globals.close()
-        for owned in (*self.programs.values(), *self.maps.values()):
-            owned.close()
+        for program in self.programs.values():
+            program.close()
+        for made in self.maps.values():
+            made.close()
         if self._btf_fd is not None:
             self._btf_fd.close()
 

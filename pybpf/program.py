@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pybpf import abi
+    from pybpf import abi, links
     from pybpf.btf.reader import BTF
     from pybpf.links import Link
     from pybpf.spec import ProgramSpec
@@ -137,32 +137,30 @@ class Program:
     # Attaching it: each method is the function of the same name in pybpf.links, which says what may go wrong.
 
     if TYPE_CHECKING:
-        from pybpf.links import (
-            attach_cgroup,
-            attach_freplace,
-            attach_iter,
-            attach_kprobe,
-            attach_kprobe_multi,
-            attach_kretprobe,
-            attach_kretsyscall,
-            attach_ksyscall,
-            attach_netfilter,
-            attach_netkit,
-            attach_netns,
-            attach_perf_event,
-            attach_perf_fd,
-            attach_raw_tracepoint,
-            attach_reuseport,
-            attach_socket_filter,
-            attach_sockmap,
-            attach_tcx,
-            attach_trace,
-            attach_tracepoint,
-            attach_uprobe,
-            attach_uprobe_multi,
-            attach_uretprobe,
-            attach_xdp,
-        )
+        attach_cgroup = links.attach_cgroup
+        attach_freplace = links.attach_freplace
+        attach_iter = links.attach_iter
+        attach_kprobe = links.attach_kprobe
+        attach_kprobe_multi = links.attach_kprobe_multi
+        attach_kretprobe = links.attach_kretprobe
+        attach_kretsyscall = links.attach_kretsyscall
+        attach_ksyscall = links.attach_ksyscall
+        attach_netfilter = links.attach_netfilter
+        attach_netkit = links.attach_netkit
+        attach_netns = links.attach_netns
+        attach_perf_event = links.attach_perf_event
+        attach_perf_fd = links.attach_perf_fd
+        attach_raw_tracepoint = links.attach_raw_tracepoint
+        attach_reuseport = links.attach_reuseport
+        attach_socket_filter = links.attach_socket_filter
+        attach_sockmap = links.attach_sockmap
+        attach_tcx = links.attach_tcx
+        attach_trace = links.attach_trace
+        attach_tracepoint = links.attach_tracepoint
+        attach_uprobe = links.attach_uprobe
+        attach_uprobe_multi = links.attach_uprobe_multi
+        attach_uretprobe = links.attach_uretprobe
+        attach_xdp = links.attach_xdp
 
     def attach(self, **options: Any) -> Link:
         """Attach as the section name says; see `pybpf.links.attach`."""

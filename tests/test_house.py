@@ -17,7 +17,7 @@ MODULES = {
 }
 PURE = ("pybpf.elf", "pybpf.btf", "pybpf.asm", "pybpf.spec", "pybpf.mapspec", "pybpf.variables")
 PURE_MAY_IMPORT = (*PURE, "pybpf.errors", "pybpf.constants", "pybpf.abi")
-HEAVY = ("dataclasses", "typing", "enum", "re", "logging", "pathlib", "asyncio", "inspect", "elftools", "collections.abc")
+HEAVY = ("dataclasses", "typing", "enum", "re", "logging", "pathlib", "asyncio", "inspect", "elftools", "resource")
 
 
 def is_within(module: str, rooms: tuple[str, ...]) -> bool:

@@ -46,7 +46,7 @@ def in_the_process() -> dict[str, int]:
 
 
 class Fault:
-    """Lets so many calls through and makes the next one fail."""
+    """Lets so many calls through; makes the next one fail, and every later one of its kind, so that no retry helps."""
 
     def __init__(self, at: int, number: int) -> None:
         self.left = at
@@ -57,6 +57,7 @@ class Fault:
         self.left -= 1
         if self.left == -1:
             self.hit = call.command or call.name
+        if self.left < 0 and self.hit == (call.command or call.name):
             return self.number
         return None
 
@@ -123,6 +124,6 @@ def test_a_thousand_rounds_leave_nothing(name: str) -> None:
             watch.remove_observer(fault)
     assert in_the_process() == process_before
     assert not any(settle(kernel_before).values())
-    # Faults that do not end a round are those with a fallback: the rest of the steps must have failed.
-    assert {"BPF_MAP_CREATE", "BPF_PROG_LOAD"} <= failed.keys()
-    assert sum(failed.values()) > rounds // 8
+    # Only what can be done without does not end a round: the object's BTF, and the names of things.
+    assert {"BPF_MAP_CREATE", "BPF_MAP_UPDATE_ELEM", "BPF_MAP_FREEZE", "BPF_PROG_LOAD", "mmap"} <= failed.keys()
+    assert sum(failed.values()) > rounds // 4

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sys
 
+from pybpf import constants as c
 from pybpf.btf.records import Record, to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pybpf.maps import Map
+    from pybpf.maps import MappingMap
+
+ARRAYS = (c.BPF_MAP_TYPE_ARRAY, c.BPF_MAP_TYPE_PERCPU_ARRAY)
 
 
 def _word(value: Any) -> str:
@@ -46,9 +49,9 @@ class Printer:
         else:
             self._line(f"{source} {_word(value)}")
 
-    def map(self, made: Map) -> None:
+    def map(self, made: MappingMap) -> None:
         """Every entry of a map. Entries that are zero in every byte are left out of the text of array maps."""
-        entries = [(key, value) for key, value in made.items() if not (made.is_array and is_zero(value))]
+        entries = [(key, value) for key, value in made.items() if not (made.type_number in ARRAYS and is_zero(value))]
         if self.as_json:
             rows = [{"key": to_json(key), "value": to_json(value)} for key, value in entries]
             self._line(json.dumps({"map": made.name, "entries": rows}, ensure_ascii=False))

@@ -14,6 +14,8 @@ import time
 
 from pybpf.cli import EXIT_NOT_ATTACHED, EXIT_OK
 from pybpf.errors import ObjectError
+from pybpf.events import EventReader
+from pybpf.maps.eventmap import EventMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +23,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.cli.output import Printer
-    from pybpf.events import EventReader
+    from pybpf.events.source import RecordSource
     from pybpf.links import Links
     from pybpf.object import Object
     from pybpf.spec import ObjectSpec
+
+FOR_EVER = 1e9
+"""Seconds: some thirty years."""
 
 DROP_COUNTER = "dropped_events"
 """Name of the global variable in which an object counts the events that it could not deliver."""
@@ -146,38 +151,43 @@ def _attach_rest(obj: Object, links: Links, options: Namespace) -> None:
 
 
 def _stream(obj: Object, types: dict[str, str], options: Namespace, printer: Printer) -> None:
-    """Print events until the end that was asked for."""
+    """Print events until the end that was asked for. An object without buffers just stays attached as long."""
     end = None if options.duration is None else time.monotonic() + options.duration
     left = options.count
-    reader = _reader(obj, types)
-    try:
-        while left is None or left > 0:
-            wait = None if end is None else end - time.monotonic()
-            if wait is not None and wait <= 0:
-                return
-            for source, value in reader.poll(wait):
-                printer.event(source, value)
-                if left is not None:
-                    left -= 1
-                    if not left:
-                        break
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        pass
-    finally:
+    sources = _sources(obj, types)
+    if not sources:
+        try:
+            time.sleep(FOR_EVER if options.duration is None else options.duration)
+        except KeyboardInterrupt:
+            pass
+        return
+    with EventReader(sources) as reader:
+        try:
+            while left is None or left > 0:
+                wait = None if end is None else max(end - time.monotonic(), 0)
+                for source, value in reader.poll(wait, left):
+                    printer.event(source, value)
+                    left = None if left is None else left - 1
+                sys.stdout.flush()
+                if wait == 0:
+                    break
+        except KeyboardInterrupt:
+            pass
         _report_losses(obj, reader)
-        reader.close()
 
 
-def _reader(obj: Object, types: dict[str, str]) -> EventReader:
-    from pybpf import constants as c
-    from pybpf.events import EventReader
-
-    sources = {}
-    for name, made in obj.maps.items():
-        if made.type_number in (c.BPF_MAP_TYPE_RINGBUF, c.BPF_MAP_TYPE_PERF_EVENT_ARRAY):
-            sources[name] = made.of(types[name]) if name in types else made.reader()
-    return EventReader(sources)
+def _sources(obj: Object, types: dict[str, str]) -> dict[str, RecordSource]:
+    """A reader of each ring buffer and perf buffer."""
+    sources: dict[str, RecordSource] = {}
+    try:
+        for name, made in obj.maps.items():
+            if isinstance(made, EventMap):
+                sources[name] = made.of(types[name]) if name in types else made.reader()
+    except BaseException:
+        for source in sources.values():
+            source.close()
+        raise
+    return sources
 
 
 def _report_losses(obj: Object, reader: EventReader) -> None:
@@ -191,11 +201,12 @@ def _report_losses(obj: Object, reader: EventReader) -> None:
 def _dump(obj: Object, printer: Printer) -> None:
     """Print every map that can be read entry by entry."""
     from pybpf.errors import BPFError
+    from pybpf.maps import MappingMap
 
     for made in obj.maps.values():
         if made.spec is not None and made.spec.is_internal:
             continue
-        if not hasattr(made, "items"):
+        if not isinstance(made, MappingMap):
             continue
         try:
             printer.map(made)
