@@ -23,8 +23,14 @@ MOUNTS = "/proc/self/mounts"
 
 MOUNT_HINT = "Mount it: mount -t tracefs tracefs /sys/kernel/tracing"
 ROOT_HINT = "tracefs can be read by root only; run as root, or mount it with a gid that this process has"
+LOCKDOWN_HINT = "Even root may not: the kernel is locked down, see kernel_lockdown(7)"
 EVENT_NAME_LENGTH = 63
 """A trace event's name is at most this long (MAX_EVENT_NAME_LEN is 64 with the final NUL)."""
+
+
+def refusal_hint() -> str:
+    """What to tell when a file of tracefs cannot be opened."""
+    return ROOT_HINT if os.geteuid() else LOCKDOWN_HINT
 
 
 def root() -> str:
@@ -40,7 +46,7 @@ def root() -> str:
     for path in _mounts():
         return path
     if not os.access(ROOTS[0], os.X_OK) and os.path.exists(ROOTS[0]):
-        raise kernel_error(errno.EACCES, "open", ROOTS[0], ROOT_HINT)
+        raise kernel_error(errno.EACCES, "open", ROOTS[0], refusal_hint())
     raise BPFNotFoundError(errno.ENOENT, "open", "tracefs is not mounted", MOUNT_HINT)
 
 
@@ -71,7 +77,7 @@ def event_id(category: str, name: str) -> int:
     except FileNotFoundError:
         raise BPFNotFoundError(errno.ENOENT, "open", f"tracepoint '{category}/{name}' does not exist") from None
     except OSError as error:
-        raise kernel_error(error.errno or 0, "open", path, ROOT_HINT) from error
+        raise kernel_error(error.errno or 0, "open", path, refusal_hint()) from error
 
 
 def _read_number(path: str) -> int:
@@ -139,3 +145,21 @@ def _event_name(place: str, offset: int) -> str:
     """A name that no other event has: the process, a random number, and what is probed."""
     text = f"pybpf_{os.getpid()}_{os.urandom(4).hex()}_{place}_{offset:#x}"
     return "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in text)[:EVENT_NAME_LENGTH]
+
+
+def traceable_functions() -> Iterator[tuple[str, str]]:
+    """Name and module (empty for the kernel itself) of each function that ftrace can trace.
+
+    Raises:
+        BPFNotFoundError: the kernel has no function tracer (CONFIG_FUNCTION_TRACER), or tracefs is not mounted.
+        BPFPermissionError: tracefs is closed to this process.
+    """
+    path = f"{root()}/available_filter_functions"
+    try:
+        with open(path) as file:
+            for line in file:
+                name, _, module = line.rstrip().partition(" ")
+                yield name, module.strip("[]")
+    except OSError as error:
+        hint = "The kernel needs CONFIG_FUNCTION_TRACER" if error.errno == errno.ENOENT else refusal_hint()
+        raise kernel_error(error.errno or 0, "open", path, hint) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pybpf import tracefs
-from pybpf.errors import BPFError, BPFNotFoundError
+from pybpf.errors import BPFError, BPFNotFoundError, BPFPermissionError
 from pybpf.symbols import find_binary, function_offset
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -67,3 +67,13 @@ def test_refused_probe_event() -> None:
         tracefs.ProbeEvent("uprobe", "/no/such/file", offset=0, is_return=False)
     with pytest.raises(ValueError, match="blanks"):
         tracefs.ProbeEvent("uprobe", "/tmp/a b", offset=0, is_return=False)
+
+
+def test_traceable_functions() -> None:
+    try:
+        found = dict(tracefs.traceable_functions())
+    except BPFPermissionError as error:
+        assert tracefs.LOCKDOWN_HINT in str(error)
+        pytest.skip(str(error))
+    assert found["vfs_read"] == ""
+    assert len(found) > 1000

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pybpf.links.tcx import attach_netkit, attach_tcx
     from pybpf.links.trace import attach_freplace, attach_trace
     from pybpf.links.tracepoint import attach_tracepoint
+    from pybpf.links.tracing_multi import attach_tracing_multi
     from pybpf.links.uprobe import attach_uprobe, attach_uretprobe
     from pybpf.links.uprobe_multi import attach_uprobe_multi
     from pybpf.links.xdp import attach_xdp
@@ -53,6 +54,7 @@ _HOME = {
     "attach_tcx": "tcx",
     "attach_trace": "trace",
     "attach_tracepoint": "tracepoint",
+    "attach_tracing_multi": "tracing_multi",
     "attach_uprobe": "uprobe",
     "attach_uprobe_multi": "uprobe_multi",
     "attach_uretprobe": "uprobe",
@@ -87,6 +89,7 @@ __all__ = [
     "attach_tcx",
     "attach_trace",
     "attach_tracepoint",
+    "attach_tracing_multi",
     "attach_uprobe",
     "attach_uprobe_multi",
     "attach_uretprobe",

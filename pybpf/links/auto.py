@@ -184,6 +184,14 @@ def _uprobe_multi(program: Attachable, prefix: str, target: str, options: dict[s
     return attach_uprobe_multi(program, path, pattern, retprobe=prefix.startswith("uretprobe"), **options)
 
 
+def _tracing_multi(program: Attachable, prefix: str, target: str, options: dict[str, Any]) -> Link:
+    from pybpf.links.tracing_multi import attach_tracing_multi
+
+    if not _is_function(target.replace("*", "_").replace("?", "_").replace(":", "_")):
+        raise _malformed(program, prefix, target, "[<module>:]<pattern>")
+    return attach_tracing_multi(program, target, **options)
+
+
 ROUTINES: dict[str, Routine] = {
     "tracepoint": _tracepoint,
     "raw_tracepoint": _raw_tracepoint,
@@ -196,6 +204,7 @@ ROUTINES: dict[str, Routine] = {
     "kprobe_session": _kprobe_multi,
     "uprobe": _uprobe,
     "uprobe_multi": _uprobe_multi,
+    "tracing_multi": _tracing_multi,
 }
 """Routine name in the table of sections, and what it does with the section's target."""
 

@@ -99,9 +99,9 @@ def matching_addresses(pattern: str) -> list[int]:
     try:
         found = _listed_addresses(f"{root}/available_filter_functions_addrs", fits)
     except FileNotFoundError:
-        found = _kallsyms_addresses(f"{root}/available_filter_functions", fits)
+        found = _kallsyms_addresses(fits)
     except OSError as error:
-        raise kernel_error(error.errno or 0, "open", str(error.filename), tracefs.ROOT_HINT) from error
+        raise kernel_error(error.errno or 0, "open", str(error.filename), tracefs.refusal_hint()) from error
     if not found:
         raise BPFNotFoundError(errno.ENOENT, "read", f"no traceable kernel function fits {pattern!r}")
     if not all(found):
@@ -120,15 +120,10 @@ def _listed_addresses(path: str, fits: Callable[[str], bool]) -> list[int]:
     return found
 
 
-def _kallsyms_addresses(path: str, fits: Callable[[str], bool]) -> list[int]:
+def _kallsyms_addresses(fits: Callable[[str], bool]) -> list[int]:
     from pybpf.symbols import kallsyms
 
-    try:
-        with open(path) as file:
-            traceable = {name for name in (line.split(None, 1)[0] for line in file) if fits(name)}
-    except OSError as error:
-        hint = "The kernel needs CONFIG_FUNCTION_TRACER for multi-kprobes"
-        raise kernel_error(error.errno or 0, "open", path, hint) from error
+    traceable = {name for name, _ in tracefs.traceable_functions() if fits(name)}
     return sorted(
         {
             address

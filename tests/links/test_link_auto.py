@@ -196,7 +196,7 @@ def test_usdt_is_refused_in_words(counting: Callable[..., Program]) -> None:
 def test_every_routine_of_the_table_is_known_or_refused() -> None:
     named = {definition.attach for definition in DEFINITIONS if definition.attach}
     assert set(ROUTINES) <= named
-    assert named - set(ROUTINES) == {"usdt", "tracing_multi"}
+    assert named - set(ROUTINES) == {"usdt"}
     types = {definition.type for definition in DEFINITIONS}
     assert types - set(METHODS) == {c.BPF_PROG_TYPE_TRACING, c.BPF_PROG_TYPE_EXT, c.BPF_PROG_TYPE_LIRC_MODE2}
 

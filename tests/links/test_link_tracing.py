@@ -9,7 +9,16 @@ import time
 from collections.abc import Callable
 
 import pytest
-from link_helpers import Refuse, eventually, function_id, has_enumerator, has_member, needs_perf_link, typedef_id
+from link_helpers import (
+    Refuse,
+    eventually,
+    function_id,
+    has_enumerator,
+    has_member,
+    needs_attach_type,
+    needs_perf_link,
+    typedef_id,
+)
 from link_programs import Counter, exit_with, keep_cookie
 
 from pybpf import abi, links, syscall
@@ -283,3 +292,46 @@ def test_perf_event_without_links(counting: Callable[..., Program], counter: Cou
         pytest.raises(NotSupportedError, match=r"Linux 5\.15 brought perf links"),
     ):
         links.attach_tracepoint(program, "sched", "sched_switch", mode="link")
+
+
+MULTI = {
+    "BPF_TRACE_FENTRY_MULTI": 1,
+    "BPF_TRACE_FEXIT_MULTI": 1,
+    "BPF_TRACE_FSESSION_MULTI": 2,
+}
+"""Attach type, and how often its program runs for one call."""
+
+
+@pytest.mark.parametrize("attach_type", MULTI)
+@pytest.mark.parametrize("functions", ["security_task_gets?d", "security_task_getsid", ["security_task_getsid"]])
+def test_tracing_multi(
+    trampoline: Callable[..., Program], counter: Counter, attach_type: str, functions: str | list[str]
+) -> None:
+    needs_attach_type(attach_type)
+    program = trampoline(c.BPF_PROG_TYPE_TRACING, attach_type=getattr(c, attach_type))
+    with links.attach_tracing_multi(program, functions) as link:
+        assert link.target == "security_task_gets?d" if functions == "security_task_gets?d" else "security_task_getsid"
+        get_sid()
+        assert counter.value == MULTI[attach_type]
+
+    def is_quiet() -> bool:
+        before = counter.value
+        get_sid()
+        return counter.value == before
+
+    assert eventually(is_quiet)
+
+
+def test_tracing_multi_refusals(trampoline: Callable[..., Program], counting: Callable[..., Program]) -> None:
+    with pytest.raises(ObjectError, match=r"was not loaded for fentry\.multi"):
+        links.attach_tracing_multi(counting(c.BPF_PROG_TYPE_TRACEPOINT), "vfs_*")
+    needs_attach_type("BPF_TRACE_FENTRY_MULTI")
+    program = trampoline(c.BPF_PROG_TYPE_TRACING, attach_type=c.BPF_TRACE_FENTRY_MULTI)
+    with pytest.raises(BPFNotFoundError, match=r"no traceable function of the kernel fits 'no_such_\*'"):
+        links.attach_tracing_multi(program, "no_such_*")
+    with pytest.raises(BPFNotFoundError, match="the BTF of the kernel has no function 'no_such'"):
+        links.attach_tracing_multi(program, "no_such")
+    with pytest.raises(BPFNotFoundError, match="no_such_module"):
+        links.attach_tracing_multi(program, "no_such_module:f")
+    with pytest.raises(ValueError, match="2 cookies for 1 functions"):
+        links.attach_tracing_multi(program, "vfs_read", cookies=[1, 2])
