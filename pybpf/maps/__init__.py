@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pybpf.btf.codec import Codec
     from pybpf.btf.reader import BTF
     from pybpf.maps.array import ArrayMap, PerCpuArrayMap
+    from pybpf.maps.eventmap import EventMap
     from pybpf.maps.fdarray import (
         ArrayOfMaps,
         CgroupArray,
@@ -73,6 +74,7 @@ __all__ = [
     "CpuMap",
     "DevMap",
     "DevMapHash",
+    "EventMap",
     "HashMap",
     "HashOfMaps",
     "InodeStorage",
@@ -144,6 +146,7 @@ _CLASSES = {
 
 _HOMES = {
     "array": ("ArrayMap", "PerCpuArrayMap"),
+    "eventmap": ("EventMap",),
     "fdarray": (
         "ArrayOfMaps",
         "CgroupArray",

@@ -65,7 +65,9 @@ class IndexedMap(MappingMap):
 
     def put(self, key: Any, value: Any, flags: int = BPF_ANY) -> None:
         """Write an element; see `MappingMap.put`. Raises IndexError for an index outside."""
-        super().put(self._index(key), value, flags)
+        if type(key) is not int or not 0 <= key < self.max_entries:
+            key = self._index(key)
+        super().put(key, value, flags)
 
     def __contains__(self, key: object) -> bool:
         try:
