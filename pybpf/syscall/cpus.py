@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+
+_possible = 0
 
 
 def cpu_list(kind: str) -> tuple[int, ...]:
@@ -22,10 +23,12 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=1)
 def possible_cpus() -> int:
     """How many CPUs this machine may ever have: how many values a per-CPU element has. Not os.cpu_count()."""
-    try:
-        return len(cpu_list("possible"))
-    except FileNotFoundError:  # no /sys
-        return os.sysconf("SC_NPROCESSORS_CONF")
+    global _possible
+    if not _possible:
+        try:
+            _possible = len(cpu_list("possible"))
+        except FileNotFoundError:  # no /sys
+            _possible = os.sysconf("SC_NPROCESSORS_CONF")
+    return _possible

@@ -8,13 +8,12 @@ Source: include/uapi/linux/bpf.h; bpf_prog_get_info_by_fd() and its neighbours i
 from __future__ import annotations
 
 import errno
-from array import array
 
 from pybpf import constants as c
 from pybpf.errors import BPFError
 from pybpf.syscall.attrs import LAYOUTS, POINTERS
 from pybpf.syscall.objects import obj_get_info_by_fd
-from pybpf.syscall.record import Record, decode
+from pybpf.syscall.record import Record, decode, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def prog_info(
 def _array(data: bytes, kind: str) -> object:
     if kind == "tag":
         return [data[place : place + c.BPF_TAG_SIZE] for place in range(0, len(data), c.BPF_TAG_SIZE)]
-    return array(kind, data).tolist() if kind else data
+    return unpack(kind, data) if kind else data
 
 
 def _values(title: str, record: Record) -> dict[str, object]:
@@ -367,7 +366,7 @@ def link_info(fd: FdLike, *, arrays: bool = False) -> LinkInfo:
     if count:
         second[f"{part}.count"] = count
         for name, code in lists.items():
-            second.point(f"{part}.{name}", bytearray(count * array(code).itemsize))
+            second.point(f"{part}.{name}", bytearray(count * (4 if code == "I" else 8)))
     if second.buffers:
         obj_get_info_by_fd(fd, second.data)
     else:
@@ -375,7 +374,7 @@ def link_info(fd: FdLike, *, arrays: bool = False) -> LinkInfo:
     fields.update(_part(part, second))
     for name, code in lists.items():
         data = second.buffers.get(f"{part}.{name}", b"")
-        fields[name] = array(code, bytes(data)).tolist() if second[f"{part}.{name}"] else []
+        fields[name] = unpack(code, data) if second[f"{part}.{name}"] else []
     return LinkInfo(fields)
 
 

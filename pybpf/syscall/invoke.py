@@ -36,13 +36,13 @@ def invoke(record: Record, what: str = "") -> int:
     return result
 
 
-def attempt(record: Record, again: int = 0, attempts: float = 1) -> int:
+def attempt(record: Record, again: int = 0, attempts: int = 1) -> int:
     """Make the call without raising: the result, or the negated errno. The buffers are let go of afterwards.
 
     Args:
         record: the attr.
         again: an errno that means to try again, from the same start.
-        attempts: how often to try in total.
+        attempts: how often to try in total; 0 is without end.
     """
     number = NUMBERS[record.title]
     try:
@@ -52,7 +52,7 @@ def attempt(record: Record, again: int = 0, attempts: float = 1) -> int:
         while True:
             result = door.bpf(number, record.data, record.buffers)
             attempts -= 1
-            if result != -again or attempts <= 0:
+            if result != -again or not attempts:
                 return result
             record.data[:] = fresh
     finally:

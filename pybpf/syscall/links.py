@@ -5,13 +5,11 @@ Source: include/uapi/linux/bpf.h, kernel/bpf/syscall.c; bpf(2).
 
 from __future__ import annotations
 
-from array import array
-
 from pybpf.constants import BPF_F_ID
 from pybpf.syscall.door import pointer
 from pybpf.syscall.fd import FD, fileno
 from pybpf.syscall.invoke import descriptor, invoke, number, path_bytes
-from pybpf.syscall.record import Record
+from pybpf.syscall.record import Record, pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,7 +135,7 @@ def _arrays(attr: Record, variant: str, count: int, arrays: dict[str, tuple[str,
             continue
         if len(values) != count:
             raise ValueError(f"{variant}: {name} has {len(values)} entries, not {count}")
-        attr.point(f"{variant}.{name}", array(code, values).tobytes())
+        attr.point(f"{variant}.{name}", pack(code, values))
 
 
 def _strings(attr: Record, name: str, strings: Sequence[str]) -> None:
@@ -148,11 +146,11 @@ def _strings(attr: Record, name: str, strings: Sequence[str]) -> None:
         return
     place, alive = pointer(text)
     attr.keep(alive)
-    places = array("L")
+    places = []
     for string in encoded:
         places.append(place)
         place += len(string)
-    attr.point(name, places.tobytes())
+    attr.point(name, pack("L", places))
 
 
 def link_update(link_fd: FdLike, new_prog_fd: FdLike, *, flags: int = 0, old_prog_fd: FdLike | None = None) -> None:

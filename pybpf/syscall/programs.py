@@ -7,8 +7,6 @@ kernel/bpf/syscall.c.
 from __future__ import annotations
 
 import errno
-import math
-from array import array
 
 from pybpf.constants import (
     BPF_F_ID,
@@ -22,7 +20,7 @@ from pybpf.errors import kernel_error
 from pybpf.syscall.fd import FD, fileno
 from pybpf.syscall.invoke import attempt, descriptor, invoke, number
 from pybpf.syscall.logs import LogBuffer
-from pybpf.syscall.record import Record
+from pybpf.syscall.record import Record, pack, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +129,7 @@ def prog_load(
     attr.point("log_buf", log_buffer)
     attr.point("func_info", func_info)
     attr.point("line_info", line_info)
-    attr.point("fd_array", array("i", fd_array).tobytes() if fd_array else None)
+    attr.point("fd_array", pack("i", fd_array) if fd_array else None)
     attr.point("core_relos", core_relos)
     attr.point("signature", signature)
     result = attempt(attr, errno.EAGAIN, LOAD_ATTEMPTS)
@@ -300,7 +298,7 @@ def prog_test_run(
     attr.point("data_out", data_out)
     attr.point("ctx_in", ctx_data)
     attr.point("ctx_out", ctx_out)
-    result = attempt(attr, errno.EINTR, math.inf)
+    result = attempt(attr, errno.EINTR, 0)
     data_size, ctx_size = attr["data_size_out"], attr["ctx_size_out"]
     if result < 0:
         hint = ""
@@ -386,7 +384,7 @@ def prog_query(
         if result >= 0:
             break
         room = count + 16
-    lists = {name: array("I", bytes(attr.buffers[name])).tolist()[:count] for name in wanted}
+    lists = {name: unpack("I", attr.buffers[name])[:count] for name in wanted}
     return QueryResult(
         lists["prog_ids"],
         attr["attach_flags"],

@@ -6,6 +6,7 @@ places of the fields are generated (`attrs.py`). Everything starts as zero, as t
 
 from __future__ import annotations
 
+import struct
 import sys
 
 from pybpf.syscall.attrs import BITS, LAYOUTS, OCTETS, SIGNED, SIZES, TEXT
@@ -13,6 +14,9 @@ from pybpf.syscall.door import pointer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from pybpf.syscall.door import Buffer
 
 _NONE: tuple[str, ...] = ()
@@ -102,6 +106,24 @@ class Record:
         if len(data) >= size or b"\0" in data:
             raise ValueError(f"{self.title}: {name} {value!r} has more than {size - 1} characters, or a NUL")
         self.data[offset : offset + len(data)] = data
+
+
+def pack(code: str, values: Sequence[int]) -> bytes:
+    """Numbers as an array in memory; the codes are those of `struct`: i, I, Q, and L for unsigned long.
+
+    Raises:
+        ValueError: a number does not fit.
+    """
+    try:
+        return struct.pack(f"@{len(values)}{code}", *values)
+    except struct.error as error:
+        raise ValueError(f"numbers that do not fit: {error}") from None
+
+
+def unpack(code: str, data: Buffer) -> list[int]:
+    """The numbers of an array in memory."""
+    view: Any = memoryview(data).cast("B")  # the types of memoryview.cast know literal codes only
+    return list(view.cast(code))
 
 
 def _shift(size: int, first: int, width: int) -> int:
