@@ -35,6 +35,7 @@ class IndexedMap(MappingMap):
     """What maps with indexes for keys share."""
 
     __slots__ = ()
+    key_word = "index"
     default_key_size = 4
 
     def _key_face(self) -> Face:

@@ -66,6 +66,8 @@ class Map:
     """The keys are 0 to max_entries - 1, and every element is always there."""
     required_flags: ClassVar[int] = 0
     """BPF_F_... without which the kernel makes no map of this type; `create()` adds them."""
+    key_word: ClassVar[str] = ""
+    """What the repr calls the keys, when that is not their type."""
     default_key_size: ClassVar[int] = 0
     default_value_size: ClassVar[int] = 0
 
@@ -321,8 +323,8 @@ class Map:
         """The part of the repr that tells keys and values, with a comma behind it."""
         if not self.value_size:
             return ""
-        value = size_name(self.value_codec, self.value_size)
-        return f"{size_name(self.key_codec, self.key_size)} -> {value}, " if self.key_size else f"{value}, "
+        key, value = size_name(self.key_codec, self.key_size), size_name(self.value_codec, self.value_size)
+        return f"{self.key_word or key} -> {value}, " if self.key_size else f"{value}, "
 
     def _where(self, part: str) -> str:
         """How errors name a key or value of this map."""

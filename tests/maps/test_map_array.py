@@ -32,6 +32,7 @@ def numbers(types: Types, flags: int) -> Iterator[ArrayMap]:
 
 def test_elements_are_always_there(numbers: ArrayMap) -> None:
     assert numbers.is_array
+    assert repr(numbers) == "<ArrayMap 'numbers' index -> u64, max_entries=10>"
     assert len(numbers) == 10
     assert numbers
     assert list(numbers) == list(range(10))
