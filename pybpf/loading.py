@@ -82,9 +82,7 @@ NO_BTF_MAPS = frozenset(
 """Map types whose driver refuses BTF (bpf_map__create() of libbpf)."""
 
 ATTACHES_BY_BTF = frozenset({c.BPF_PROG_TYPE_TRACING, c.BPF_PROG_TYPE_LSM, c.BPF_PROG_TYPE_EXT})
-MULTI_ATTACH = frozenset(
-    {c.BPF_TRACE_FENTRY_MULTI, c.BPF_TRACE_FEXIT_MULTI, c.BPF_TRACE_FSESSION_MULTI}
-)
+MULTI_ATTACH = frozenset({c.BPF_TRACE_FENTRY_MULTI, c.BPF_TRACE_FEXIT_MULTI, c.BPF_TRACE_FSESSION_MULTI})
 
 
 class Options:
@@ -449,7 +447,9 @@ class Loader:
             fields["attach_btf_id"] = _function_of_program(spec)
             return fields
         if spec.type_number == c.BPF_PROG_TYPE_EXT:
-            raise ObjectError(f"program {spec.name!r}: freplace needs attach_program, the program whose function it replaces")
+            raise ObjectError(
+                f"program {spec.name!r}: freplace needs attach_program, the program whose function it replaces"
+            )
         if not spec.attach_target:
             raise ObjectError(f"program {spec.name!r}: SEC({spec.section!r}) names no target; set attach_target")
         try:
@@ -474,9 +474,7 @@ class Loader:
 
     def core_description(self, function: Function, index: int) -> str:
         """The CO-RE relocation at an instruction of a function, in words; empty when there is none."""
-        for relocation, resolution in zip(
-            function.core_relocations, self._relocated.get(function, ()), strict=False
-        ):
+        for relocation, resolution in zip(function.core_relocations, self._relocated.get(function, ()), strict=False):
             if relocation.index == index:
                 return resolution.description
         return ""

@@ -1,8 +1,8 @@
 """Object: an object file in the kernel. It owns programs, maps and their memory.
 
-    with pybpf.load("execsnoop.bpf.o") as obj, obj.attach():
-        for event in obj.maps["events"]:
-            print(event.pid, event.comm)
+with pybpf.load("execsnoop.bpf.o") as obj, obj.attach():
+    for event in obj.maps["events"]:
+        print(event.pid, event.comm)
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ def load(
         spec = ObjectSpec.from_bytes(bytes(source), name=name or "object")
     else:
         spec = ObjectSpec.from_file(source)
-    options = Options(
-        btf=btf, kconfig=kconfig, log_level=log_level, log_size=log_size, pin_root=pin_root, reuse=reuse
-    )
+    options = Options(btf=btf, kconfig=kconfig, log_level=log_level, log_size=log_size, pin_root=pin_root, reuse=reuse)
     return Object(spec, options)
 
 

@@ -141,16 +141,16 @@ def _explain(loader: Loader, spec: ProgramSpec, image: Image, error: BPFError, l
     log = fix_log(loader, image, log)
     location, source = source_line(loader, image, log)
     kind = VerifierPermissionError if number in (errno.EPERM, errno.EACCES) else VerifierError
-    return kind(
-        number, what=what, program=spec.name, log=log, reason=_reason(log), location=location, source=source
-    )
+    return kind(number, what=what, program=spec.name, log=log, reason=_reason(log), location=location, source=source)
 
 
 def _refusal_hint(spec: ProgramSpec) -> str:
     needs = CAP_NET_ADMIN if spec.type_number in NETWORKING else CAP_BPF
     hint = permission_hint(needs=needs) or permission_hint(needs=CAP_PERFMON)
     if not hint and spec.type_number in ON_TRAMPOLINE:
-        return "This kernel refuses programs of this kind (it is built without BPF trampolines, or a policy forbids them)"
+        return (
+            "This kernel refuses programs of this kind (it is built without BPF trampolines, or a policy forbids them)"
+        )
     return hint
 
 
@@ -159,14 +159,21 @@ def _refusal_hint(spec: ProgramSpec) -> str:
 
 def _is_remark(line: str) -> bool:
     """Lines that are not the reason: counters, source lines, register states, instructions."""
-    if not line or line[0] == ";" or line.startswith(
-        ("processed ", "verification time ", "stack depth ", "max_states", "mark_precise", "func#", "Validating ")
+    if (
+        not line
+        or line[0] == ";"
+        or line.startswith(
+            ("processed ", "verification time ", "stack depth ", "max_states", "mark_precise", "func#", "Validating ")
+        )
     ):
         return True
-    number, colon, rest = line.partition(":")
+    number, colon, _ = line.partition(":")
     if colon and number.strip().isdigit():
         return True
-    return line.startswith(("from ", "R0", "R1=", "arg#0 reference type", "regs=", "parent ", "last_idx", "caller"))
+    first = line.split(None, 1)[0]
+    if first[0] == "R" and "=" in first:  # R1=ctx() R10=fp0
+        return True
+    return line.startswith(("from ", "arg#0 reference type", "regs=", "parent ", "last_idx", "caller"))
 
 
 def _reason(log: str) -> str:

@@ -29,7 +29,7 @@ def no_leaked_descriptors(request: pytest.FixtureRequest) -> Iterator[None]:
     before = descriptors()
     yield
     gc.collect()
-    left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what and "bpf" in what}
+    left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what and what.startswith("anon_inode:")}
     assert not left, f"left open: {left}"
 
 

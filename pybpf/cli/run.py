@@ -55,7 +55,9 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--interface", metavar="NAME", help="attach xdp, tc and tcx programs to this network interface")
     parser.add_argument("--cgroup", metavar="PATH", help="attach cgroup programs to this cgroup")
-    parser.add_argument("--frequency", type=int, metavar="HZ", help="run perf_event programs HZ times a second on each CPU")
+    parser.add_argument(
+        "--frequency", type=int, metavar="HZ", help="run perf_event programs HZ times a second on each CPU"
+    )
     parser.add_argument("--btf", metavar="FILE", help="relocate against these types instead of the running kernel's")
     parser.set_defaults(command=run)
 
@@ -130,7 +132,10 @@ def _attach_rest(obj: Object, links: Links, options: Namespace) -> None:
             elif program.type_number == c.BPF_PROG_TYPE_SCHED_CLS:
                 option, link = "--interface", options.interface and program.attach_tcx(options.interface)
             elif program.type_number == c.BPF_PROG_TYPE_PERF_EVENT:
-                option, link = "--frequency", options.frequency and program.attach_perf_event(frequency=options.frequency)
+                option, link = (
+                    "--frequency",
+                    options.frequency and program.attach_perf_event(frequency=options.frequency),
+                )
             elif section.startswith(("cgroup", "lsm_cgroup", "sockops")):
                 option, link = "--cgroup", options.cgroup and program.attach_cgroup(options.cgroup)
             else:
