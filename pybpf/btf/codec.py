@@ -23,7 +23,6 @@ What becomes what:
 
 from __future__ import annotations
 
-from pybpf.errors import BTFError
 from pybpf.btf.composites import (
     ArrayCodec,
     BytesCodec,
@@ -62,6 +61,7 @@ from pybpf.btf.scalars import (
     IntCodec,
     OpaqueCodec,
 )
+from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

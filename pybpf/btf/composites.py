@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from struct import error as StructError  # noqa: N812 - a class
 
-from pybpf.errors import BTFError
 from pybpf.btf.records import field_names, make_overlay_class, make_record_class
 from pybpf.btf.scalars import (
     BitfieldCodec,
@@ -30,6 +29,7 @@ from pybpf.btf.scalars import (
     parse_hex,
     place,
 )
+from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
