@@ -12,23 +12,22 @@ The layout is ``struct perf_event_mmap_page`` and ``struct perf_event_header`` o
 
 from __future__ import annotations
 
-import sys
+from sys import byteorder
 
 from pybpf.constants import PERF_RECORD_LOST, PERF_RECORD_SAMPLE
 from pybpf.events.batch import Batch
-from pybpf.events.ring import BATCH_BYTES, BATCH_RECORDS
+from pybpf.events.ring import BATCH_RECORDS, SHORT_RUN
 from pybpf.syscall.memory import barrier
 
 _HEAD, _TAIL = 1024, 1032
 """Offsets of data_head and data_tail in the control page."""
 _WRAP = (1 << 64) - 1
-# struct perf_event_header { u32 type; u16 misc; u16 size; } read as one u64.
-_TYPE_SHIFT, _SIZE_SHIFT = (0, 48) if sys.byteorder == "little" else (32, 0)
-_TYPE = 0xFFFFFFFF << _TYPE_SHIFT
-_SAMPLE = PERF_RECORD_SAMPLE << _TYPE_SHIFT
-_LOST = PERF_RECORD_LOST << _TYPE_SHIFT
 _LONGEST = 1 << 16
 """No record is longer: its size is a u16."""
+_CHUNK = 1 << 18
+"""How many bytes are copied at once: more than a record, and about what a batch uses."""
+_SMALLEST = 16
+"""A sample has a header, its u32 size, and padding to 8 bytes."""
 _PAYLOAD = 12
 """A sample's payload stands behind the header and its u32 size."""
 
@@ -45,7 +44,7 @@ class PerfRing:
         size: the size of the data area in bytes.
     """
 
-    __slots__ = ("_counts", "_data", "_head", "_tail", "cpu", "size")
+    __slots__ = ("_counts", "_data", "_head", "_tail", "_uniform", "cpu", "size")
 
     def __init__(self, control: memoryview, data: memoryview, cpu: int) -> None:
         size = len(data)
@@ -56,6 +55,7 @@ class PerfRing:
         self._data = data.toreadonly()
         self._head = control[_HEAD : _HEAD + 8].cast("Q")
         self._tail = control[_TAIL : _TAIL + 8].cast("Q")
+        self._uniform = True
         self._counts = (self._tail[0], 0, 0, 0)
 
     @property
@@ -87,9 +87,11 @@ class PerfRing:
         if available > self.size:
             raise self._nonsense(tail)
         barrier()
-        data = self._copy(tail, min(available, BATCH_BYTES, limit * _LONGEST))
-        with memoryview(data) as view, view.cast("Q") as words:
-            batch = self._run(data, words, limit) or self._walk(data, words, limit)
+        data = self._copy(tail, min(available, _CHUNK, limit * _LONGEST))
+        # struct perf_event_header { u32 type; u16 misc; u16 size; }
+        with memoryview(data) as view, view.cast("I") as kinds, view.cast("H") as lengths:
+            batch = self._run(data, kinds, lengths, limit) if self._uniform else None
+            batch = batch or self._walk(data, kinds, lengths, limit)
         if batch is None:
             raise self._nonsense(tail)
         batch.end = (tail + batch.extent) & _WRAP
@@ -116,44 +118,52 @@ class PerfRing:
         head = self._data[offset : offset + length].tobytes()
         return head if len(head) == length else head + self._data[: length - len(head)].tobytes()
 
-    @staticmethod
-    def _run(data: bytes, words: memoryview, limit: int) -> Batch | None:
-        """Samples of one size in a row, if the data begins with two of them at least."""
-        word = words[0]
-        extent = (word >> _SIZE_SHIFT) & 0xFFFF
-        if word & _TYPE != _SAMPLE or extent < 16 or extent & 7:
+    def _run(self, data: bytes, kinds: memoryview, lengths: memoryview, limit: int) -> Batch | None:
+        """Samples of one size in a row, found by strided looks at their headers."""
+        extent = lengths[3]
+        if kinds[0] != PERF_RECORD_SAMPLE or extent < _SMALLEST or extent & 7:
             return None
         count = min(len(data) // extent, limit)
-        step = extent >> 3
-        headers = words[: count * step : step].tolist()
-        if headers.count(word) != count:
-            count = next(index for index, other in enumerate(headers) if other != word)
-        if count < 2:
+        if count < SHORT_RUN:
             return None
-        # The last record's stride reaches 12 bytes behind it; data of that length is appended when it is missing.
-        table = data[_PAYLOAD : _PAYLOAD + count * extent].ljust(count * extent, b"\0")
-        return Batch.uniform(table, count, extent - _PAYLOAD, extent, extent=count * extent)
+        end = count * extent
+        if (
+            lengths[3 : end // 2 : extent // 2].tolist().count(extent) != count
+            or kinds[: end // 4 : extent // 4].tolist().count(PERF_RECORD_SAMPLE) != count
+        ):
+            self._uniform = False
+            return None
+        return self._table(data, count, extent)
 
-    @staticmethod
-    def _walk(data: bytes, words: memoryview, limit: int) -> Batch | None:
-        """Records of any kind and size, header by header. None when the first makes no sense."""
+    def _table(self, data: bytes, count: int, extent: int) -> Batch:
+        end = count * extent
+        # The last row of the table reaches 12 bytes behind its record: they may have to be added.
+        table = data[_PAYLOAD : _PAYLOAD + end].ljust(end, b"\0")
+        return Batch.uniform(table, count, extent - _PAYLOAD, extent, extent=end)
+
+    def _walk(self, data: bytes, kinds: memoryview, lengths: memoryview, limit: int) -> Batch | None:
+        """Records of any kind and size, header by header. None when they make no sense."""
         starts: list[int] = []
         sizes: list[int] = []
-        offset = lost = 0
-        while offset < len(data) and len(sizes) < limit:
-            word = words[offset >> 3]
-            extent = (word >> _SIZE_SHIFT) & 0xFFFF
-            if extent < 8 or extent & 7 or offset + extent > len(data):
+        size = len(data)
+        offset = lost = extent = 0
+        while offset < size and limit:
+            extent = lengths[(offset >> 1) + 3]
+            if extent & 7 or extent < 8 or offset + extent > size:
                 break
-            kind = word & _TYPE
-            if kind == _SAMPLE and extent >= 16:
+            kind = kinds[offset >> 2]
+            if kind == PERF_RECORD_SAMPLE:
                 starts.append(offset + _PAYLOAD)
                 sizes.append(extent - _PAYLOAD)
-            elif kind == _LOST and extent >= 24:
-                lost += words[(offset >> 3) + 2]
+                limit -= 1
+            elif kind == PERF_RECORD_LOST:
+                lost += int.from_bytes(data[offset + 16 : offset + 24], byteorder)
             offset += extent
-        if not offset:
+        if not offset or (sizes and min(sizes) < _SMALLEST - _PAYLOAD):
             return None
+        if sizes and sizes.count(sizes[0]) * (sizes[0] + _PAYLOAD) == offset:
+            self._uniform = True
+            return self._table(data, len(sizes), sizes[0] + _PAYLOAD)
         return Batch(data, starts, sizes, extent=offset, lost=lost)
 
     def _nonsense(self, tail: int) -> RuntimeError:

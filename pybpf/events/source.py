@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from _thread import RLock
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from select import EPOLLIN
 from time import monotonic
@@ -82,7 +83,7 @@ class EventSource(Waitable):
         if limit is not None and limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
         wanted = _ALL if limit is None else limit
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = monotonic() + timeout if timeout else timeout
         try:
             self._inside.append(None)
             self._check()
@@ -90,8 +91,10 @@ class EventSource(Waitable):
             ready = False
             while True:
                 moved = self._gather(values, wanted)
-                remaining = None if deadline is None else max(deadline - monotonic(), 0.0)
-                if values or remaining == 0:
+                if values or deadline == 0:
+                    return values
+                remaining = None if deadline is None else deadline - monotonic()
+                if remaining is not None and remaining <= 0:
                     return values
                 if ready and not moved:
                     # The next record is reserved and not yet submitted. That takes a moment only.
@@ -118,11 +121,9 @@ class EventSource(Waitable):
     def _undelivered(self, limit: int) -> list[Any]:
         """What a loop took and did not get to."""
         values: list[Any] = []
-        try:
-            while len(values) < limit:
+        with suppress(IndexError):  # another thread was quicker
+            while self._ready and len(values) < limit:
                 values.append(self._ready.popleft())
-        except IndexError:
-            pass
         return values
 
     def _gather(self, values: list[Any], limit: int) -> bool:
@@ -180,10 +181,8 @@ class EventSource(Waitable):
 
         stalled = False
         while not self._closing:
-            try:
+            with suppress(IndexError):
                 return self._ready.popleft()
-            except IndexError:
-                pass
             # One turn for the other tasks before each chunk, however fast events come.
             await sleep(_PAUSE if stalled else 0)
             try:
@@ -312,6 +311,8 @@ class RecordSource(EventSource):
     def _draw(self, values: list[Any], limit: int) -> None:
         """Decode what is held until `values` has `limit` items. A record that raises an error is behind us then."""
         batch = self._held
+        if batch.delivered == len(batch):
+            return
         before = len(values)
         try:
             values.extend(islice(batch.rest, limit - before))
