@@ -80,7 +80,7 @@ class ElementCalls:
             number would be meant.
         key_size: bytes of a key; 0 for types without keys, whose calls take None as key.
         value_size: bytes of a value as the system call transfers it: of a per-CPU map the value size rounded up to
-            8 times the number of possible CPUs.
+            8 times the number of possible CPUs. With BPF_F_CPU the kernel uses only the beginning of it.
         key_format: "" for keys as bytes; or one of the `struct` codes b B h H i I q Q f d ?, of that size: keys are
             numbers then, which saves packing them.
         value_format: the same for values.
