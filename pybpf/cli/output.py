@@ -6,7 +6,7 @@ import json
 import sys
 
 from pybpf import constants as c
-from pybpf.btf.records import Record, to_json
+from pybpf.btf.records import Overlay, Record, to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,21 +14,36 @@ if TYPE_CHECKING:
 
     from pybpf.maps import MappingMap
 
+LINE_BYTES = 64
+"""How many bytes of untyped data a line of text shows."""
+
 ARRAYS = (c.BPF_MAP_TYPE_ARRAY, c.BPF_MAP_TYPE_PERCPU_ARRAY)
 
 
 def _word(value: Any) -> str:
     """One value in a line of text."""
-    if isinstance(value, Record):
-        return "{" + " ".join(f"{name}={_word(part)}" for name, part in value.to_dict().items()) + "}"
+    if isinstance(value, (Record, Overlay)):
+        return "{" + _fields(value) + "}"
     if isinstance(value, str):
         return value if value and value.isprintable() and not set(value) & set(" ='\"{}[],") else repr(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).hex() or "''"
+        return _hex(bytes(value))
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_word, value)) + "]"
     name = getattr(value, "name", None)  # a member of an enum
     return name if isinstance(name, str) else str(value)
+
+
+def _fields(value: Record | Overlay) -> str:
+    """The members of a record as ``name=value``, a blank between them."""
+    return " ".join(f"{name}={_word(part)}" for name, part in zip(value._fields, value, strict=True))
+
+
+def _hex(data: bytes) -> str:
+    """Bytes in a line of text; long ones are cut, which JSON never does."""
+    if len(data) <= LINE_BYTES:
+        return data.hex() or "''"
+    return f"{data[:LINE_BYTES].hex()}...({len(data)} bytes)"
 
 
 class Printer:
@@ -44,8 +59,8 @@ class Printer:
         """One event of the ring or perf buffer `source`."""
         if self.as_json:
             self._line(json.dumps({"map": source, "event": to_json(value)}, ensure_ascii=False))
-        elif isinstance(value, Record):
-            self._line(" ".join([source, *(f"{name}={_word(part)}" for name, part in value.to_dict().items())]))
+        elif isinstance(value, (Record, Overlay)):
+            self._line(f"{source} {_fields(value)}")
         else:
             self._line(f"{source} {_word(value)}")
 
@@ -63,9 +78,7 @@ class Printer:
 
 def is_zero(value: Any) -> bool:
     """True for 0, empty text, and whatever holds nothing else."""
-    if isinstance(value, Record):
-        return all(map(is_zero, value.to_dict().values()))
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (Record, Overlay, list, tuple)):
         return all(map(is_zero, value))
     if isinstance(value, (bytes, bytearray)):
         return not any(value)
