@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from object_builder import ObjectBuilder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KERNELS = ROOT / "kernels"
@@ -264,3 +265,42 @@ def test_a_closed_pipe_is_a_clean_end() -> None:
         check=True,
     )
     assert result.stderr == ""
+
+
+@needs_root
+def test_a_program_that_the_verifier_rejects(tmp_path: Path) -> None:
+    text = """
+    #include "bpf_min.h"
+    struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 1); __type(key, int); __type(value, int); }
+        table SEC(".maps");
+    SEC("socket") int bad(void *ctx)
+    {
+        int key = 0, *value = bpf_map_lookup_elem(&table, &key);
+        return *value;
+    }
+    char LICENSE[] SEC("license") = "GPL";
+    """
+    path = ObjectBuilder(tmp_path).compile_text("bad.c", text)
+    result = pybpf("run", str(path))
+    refused(result, 5, "program 'bad'", "return *value;", "bad.c:", "map_value_or_null")
+
+
+def test_an_object_without_programs(tmp_path: Path) -> None:
+    path = ObjectBuilder(tmp_path).compile_text("empty.c", "int x = 1;\n")
+    refused(pybpf("run", str(path)), 3, "no programs")
+
+
+@needs_root
+def test_a_kernel_without_btf() -> None:
+    if not shutil.which("unshare"):
+        pytest.skip("no unshare command")
+    command = (
+        "mount -t tmpfs none /sys/kernel/btf && mount -t tmpfs none /boot && "
+        f"PYBPF_NO_INDEX=1 exec {sys.executable} -W error -m pybpf run execsnoop"
+    )
+    result = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    if "mount" in result.stderr:
+        pytest.skip(result.stderr.strip())
+    refused(result, 6, "BTF")
