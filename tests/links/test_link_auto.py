@@ -26,22 +26,22 @@ def in_section(program: Program, section: str) -> Program:
 
 
 @pytest.mark.parametrize(
-    "section", ["tp/sched/sched_switch", "tracepoint/sched/sched_switch", "?tp/sched/sched_switch"]
+    "section", ["tp/syscalls/sys_enter_getsid", "tracepoint/syscalls/sys_enter_getsid", "?tp/syscalls/sys_enter_getsid"]
 )
 def test_tracepoint(counting: Callable[..., Program], section: str) -> None:
     program = in_section(counting(c.BPF_PROG_TYPE_TRACEPOINT), section)
     assert links.auto_attaches(program)
     with links.attach(program) as link:
-        assert (link.kind, link.target) == ("tracepoint", "sched/sched_switch")
+        assert (link.kind, link.target) == ("tracepoint", "syscalls/sys_enter_getsid")
 
 
 def test_target_that_was_changed(counting: Callable[..., Program]) -> None:
     program = in_section(counting(c.BPF_PROG_TYPE_TRACEPOINT), "tp")
     assert not links.auto_attaches(program)
-    program.spec.attach_target = "sched/sched_wakeup"
+    program.spec.attach_target = "syscalls/sys_exit_getsid"
     assert links.auto_attaches(program)
     with links.attach(program) as link:
-        assert link.target == "sched/sched_wakeup"
+        assert link.target == "syscalls/sys_exit_getsid"
 
 
 @pytest.mark.parametrize("section", ["raw_tp/sys_enter", "raw_tracepoint/sys_enter"])

@@ -302,7 +302,7 @@ def versioned() -> bytes:
     return library.build()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, len(versioned()) - 1), st.integers(0, 255)), max_size=6),
     st.integers(0, len(versioned())),
