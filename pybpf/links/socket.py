@@ -59,7 +59,10 @@ def _attach(
 ) -> Attachment:
     number = syscall.fileno(socket)
     target = f"socket {number}"
-    status = os.fstat(number)
+    try:
+        status = os.fstat(number)
+    except OSError as error:
+        raise kernel_error(error.errno or 0, "fstat", attaching(program, target)) from None
     if not stat.S_ISSOCK(status.st_mode):
         raise kernel_error(
             errno.ENOTSOCK, "setsockopt", attaching(program, target), f"Descriptor {number} is not a socket"

@@ -330,6 +330,8 @@ def test_socket_refusals(counting: Callable[..., Program], counter: Counter) -> 
     one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with one, two, pytest.raises(BPFError, match="attaching 'probe' to socket"):
         links.attach_socket_filter(wrong, one)
+    with pytest.raises(BPFError, match="attaching 'probe' to socket -1"):
+        links.attach_socket_filter(program, one)
 
 
 def test_reuseport(loader: Callable[..., Program]) -> None:
