@@ -31,8 +31,11 @@ class BpfRing:
         return memoryview(self.consumer).cast(self.word)[0]
 
     def _write(self, offset: int, data: bytes) -> None:
-        for index, byte in enumerate(data, offset):
-            self.data[index % self.size] = self.data[index % self.size + self.size] = byte
+        """Into both halves, as if they were one mapping twice."""
+        until_end = self.size - offset
+        for start, part in ((offset, data[:until_end]), (0, data[until_end:])):
+            self.data[start : start + len(part)] = part
+            self.data[self.size + start : self.size + start + len(part)] = part
 
     def header(self, position: int) -> int:
         return struct.unpack_from("I", self.data, position % self.size)[0]
@@ -93,8 +96,10 @@ class PerfPages:
         head = self.words[0]
         if (head + len(record)) - self.words[1] > self.size:
             return False
-        for index, byte in enumerate(record, head):
-            self.data[index % self.size] = byte
+        offset = head % self.size
+        until_end = self.size - offset
+        self.data[offset : offset + len(record[:until_end])] = record[:until_end]
+        self.data[: len(record[until_end:])] = record[until_end:]
         self.words[0] = head + len(record)
         return True
 
