@@ -16,70 +16,31 @@ Source of the order: bpf_object_prepare() and bpf_object_load() of libbpf.
 
 from __future__ import annotations
 
-import errno
 import sys
 
 from pybpf import compat, externs, syscall, verifier
 from pybpf import constants as c
-from pybpf.asm import slots
 from pybpf.btf import kernel
 from pybpf.btf.relocation import Relocator
 from pybpf.elf.datasec import kernel_btf
 from pybpf.elf.linking import link
-from pybpf.errors import BPFError, BPFNotFoundError, BTFError, NotSupportedError, ObjectError
+from pybpf.errors import ObjectError
 from pybpf.kernel_btf import ModuleDescriptors, find_attach_target, module_btfs
-from pybpf.maps import make_map
-from pybpf.probe.privileges import permission_hint
+from pybpf.map_creation import MapCreator
+from pybpf.object_btf import load_btf
 from pybpf.program import Program
-from pybpf.syscall.cpus import possible_cpus
-from pybpf.syscall.fd import FD, duplicate
+from pybpf.program_code import ProgramCode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Protocol
 
     from pybpf.btf.reader import BTF
     from pybpf.btf.relocation import Resolution
-    from pybpf.elf.linking import Image
     from pybpf.maps import Map
-    from pybpf.spec import Function, MapSpec, ObjectSpec, ProgramSpec, Relocation
+    from pybpf.spec import Function, ObjectSpec, ProgramSpec
+    from pybpf.syscall.fd import FD
 
-    class Closes(Protocol):
-        def close(self) -> None: ...
-
-
-NAME_LENGTH = 15
-"""Characters of a program's or map's name that the kernel keeps (BPF_OBJ_NAME_LEN less the NUL)."""
-
-UNUSABLE_MAP = 2001000000
-UNRESOLVED_KFUNC = 2002000000
-"""Helper numbers that stand for what is not there, as libbpf writes them; the verifier rejects reachable ones."""
-
-PSEUDO_MAP_FD = 1
-PSEUDO_MAP_VALUE = 2
-PSEUDO_BTF_ID = 3
-PSEUDO_KFUNC_CALL = 2
-
-NO_BTF_MAPS = frozenset(
-    {
-        c.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
-        c.BPF_MAP_TYPE_CGROUP_ARRAY,
-        c.BPF_MAP_TYPE_STACK_TRACE,
-        c.BPF_MAP_TYPE_ARRAY_OF_MAPS,
-        c.BPF_MAP_TYPE_HASH_OF_MAPS,
-        c.BPF_MAP_TYPE_DEVMAP,
-        c.BPF_MAP_TYPE_DEVMAP_HASH,
-        c.BPF_MAP_TYPE_CPUMAP,
-        c.BPF_MAP_TYPE_XSKMAP,
-        c.BPF_MAP_TYPE_SOCKMAP,
-        c.BPF_MAP_TYPE_SOCKHASH,
-        c.BPF_MAP_TYPE_QUEUE,
-        c.BPF_MAP_TYPE_STACK,
-        c.BPF_MAP_TYPE_ARENA,
-    }
-)
-"""Map types whose driver refuses BTF (bpf_map__create() of libbpf)."""
 
 ATTACHES_BY_BTF = frozenset({c.BPF_PROG_TYPE_TRACING, c.BPF_PROG_TYPE_LSM, c.BPF_PROG_TYPE_EXT})
 MULTI_ATTACH = frozenset({c.BPF_TRACE_FENTRY_MULTI, c.BPF_TRACE_FEXIT_MULTI, c.BPF_TRACE_FSESSION_MULTI})
@@ -114,10 +75,10 @@ class Loader:
     def __init__(self, spec: ObjectSpec, options: Options) -> None:
         self.spec = spec
         self.options = options
-        self.maps: dict[str, Map] = {}
+        self._creator = MapCreator(spec, options)
+        self.maps = self._creator.maps
         self.programs: dict[str, Program] = {}
         self.btf_fd: FD | None = None
-        self._pinned: list[Map] = []
         self._modules = ModuleDescriptors()
         self._patched: dict[Function, bytearray] = {}
         self._relocated: dict[Function, list[Resolution]] = {}
@@ -137,13 +98,13 @@ class Loader:
             self._fill_kconfig()
             self._relocate_functions()
             self._load_btf()
-            for spec in self.spec.maps.values():
-                if spec.autocreate:
-                    self._make_map(spec)
+            self._creator.btf_fd = self.btf_fd
+            self._creator.create_all()
+            code = ProgramCode(self.spec, self.maps, self._ksyms, self._modules)
             for program in self.spec.programs.values():
                 if program.autoload:
-                    self.programs[program.name] = self._load_program(program)
-            self._fill_program_arrays()
+                    self.programs[program.name] = self._load_program(program, code)
+            self._creator.fill_program_arrays(self.programs)
         except BaseException:
             self.undo()
             raise
@@ -152,12 +113,9 @@ class Loader:
         kernel.store_index()
 
     def undo(self) -> None:
-        for made in self._pinned:
-            made.unpin()
         for program in self.programs.values():
             program.close()
-        for made in reversed(self.maps.values()):
-            made.close()
+        self._creator.undo()
         if self.btf_fd is not None:
             self.btf_fd.close()
 
@@ -208,238 +166,26 @@ class Loader:
     # BTF
 
     def _load_btf(self) -> None:
-        """Give the object's BTF to the kernel. Going on without it is allowed: only types are lost (libbpf does so)."""
-        if self.spec.btf is None:
-            return
-        data = kernel_btf(self.spec)
-        try:
-            self.btf_fd = syscall.btf_load(data)
-            return
-        except BPFError as error:
-            if not compat.has_btf():
-                return
-            missing = compat.missing_btf_features()
-            if missing:
-                from pybpf.btf.writer import sanitise
-
-                try:
-                    self.btf_fd = syscall.btf_load(sanitise(data, missing))
-                    return
-                except BPFError as second:
-                    error = second
-            if any(spec.struct_ops is not None for spec in self.spec.maps.values()):
-                raise error
-
-    # Maps
-
-    def _make_map(self, spec: MapSpec) -> None:
-        reuse = self.options.reuse.get(spec.name)
-        if reuse is not None:
-            self.maps[spec.name] = self._adopt(FD(duplicate(reuse)), spec)
-            return
-        path = spec.pin_path
-        if path is None and spec.pinning:
-            path = f"{self.options.pin_root}/{spec.name}"
-        if path is not None and self._reuse_pinned(spec, path):
-            return
-        fd = self._create(spec)
-        made = self._adopt(fd, spec)
-        self.maps[spec.name] = made
-        if spec.data is not None and spec.is_internal:
-            self._fill(made, spec)
-        elif spec.values and spec.type_number != c.BPF_MAP_TYPE_PROG_ARRAY:
-            for slot, name in spec.values.items():
-                inner = self.maps.get(name)
-                if inner is None:
-                    self._make_map(self.spec.maps[name])
-                    inner = self.maps[name]
-                syscall.map_update_elem(fd, _u32(slot), _u32(inner.fileno()))
-        if path is not None:
-            self._pin(made, spec, path)
-
-    def _adopt(self, fd: FD, spec: MapSpec) -> Map:
-        """The typed map over a new descriptor, which it closes if anything goes wrong."""
-        try:
-            from pybpf.btf.codec import codec
-
-            # Data maps stay bytes: their variables are typed one by one, as globals.
-            btf = None if spec.is_internal else spec.btf
-            return make_map(
-                fd,
-                name=spec.name,
-                type_number=spec.type_number,
-                key_size=spec.key_size,
-                value_size=spec.value_size,
-                max_entries=_max_entries(spec),
-                flags=spec.flags,
-                map_extra=spec.map_extra,
-                key_codec=codec(btf, spec.key_type_id) if btf is not None and spec.key_type_id else None,
-                value_codec=codec(btf, spec.value_type_id) if btf is not None and spec.value_type_id else None,
-                btf=btf,
-                spec=spec,
-            )
-        except BaseException:
-            fd.close()
-            raise
-
-    def _create(self, spec: MapSpec) -> FD:
-        """BPF_MAP_CREATE, with what older kernels lack left out after the first refusal."""
-        inner_fd: FD | None = None
-        try:
-            if spec.inner is not None:
-                inner_fd = self._create(spec.inner)
-            with_btf = (
-                self.btf_fd is not None
-                and (spec.key_type_id or spec.value_type_id)
-                and spec.type_number not in NO_BTF_MAPS
-            )
-            first: BPFError | None = None
-            for typed in (True, False) if with_btf else (False,):
-                try:
-                    return compat.with_memlock(
-                        syscall.map_create,
-                        spec.type_number,
-                        key_size=spec.key_size,
-                        value_size=spec.value_size,
-                        max_entries=_max_entries(spec),
-                        map_flags=spec.flags,
-                        name=spec.kernel_name[:NAME_LENGTH],
-                        inner_map_fd=inner_fd,
-                        numa_node=spec.numa_node,
-                        ifindex=spec.ifindex,
-                        map_extra=spec.map_extra,
-                        btf_fd=self.btf_fd if typed else None,
-                        btf_key_type_id=spec.key_type_id if typed else 0,
-                        btf_value_type_id=spec.value_type_id if typed else 0,
-                    )
-                except BPFError as error:
-                    first = first or error
-            assert first is not None
-            first.what = f"map {spec.name!r}"
-            if first.errno in (errno.EPERM, errno.EACCES):
-                first.hint = permission_hint()
-            raise first
-        finally:
-            if inner_fd is not None:
-                inner_fd.close()
-
-    def _fill(self, made: Map, spec: MapSpec) -> None:
-        """Write the initial image of a data map; freeze it when programs may only read it."""
-        assert spec.data is not None
-        syscall.map_update_elem(made.fileno(), _u32(0), bytes(spec.data))
-        if spec.is_read_only:
-            syscall.map_freeze(made.fileno())
-
-    def _reuse_pinned(self, spec: MapSpec, path: str) -> bool:
-        """Take the map that is pinned at the path, if there is one and it has the same shape."""
-        try:
-            fd = syscall.obj_get(path)
-        except BPFNotFoundError:
-            return False
-        try:
-            info = syscall.map_info(fd)
-            flags = info.map_flags
-            if spec.type_number in (c.BPF_MAP_TYPE_DEVMAP, c.BPF_MAP_TYPE_DEVMAP_HASH):
-                flags &= ~c.BPF_F_RDONLY_PROG  # the kernel adds it by itself
-            have = (info.type, info.key_size, info.value_size, info.max_entries, flags, info.map_extra)
-            want = (
-                spec.type_number,
-                spec.key_size,
-                spec.value_size,
-                spec.max_entries,
-                spec.flags,
-                spec.map_extra,
-            )
-            if have != want:
-                names = ("type", "key_size", "value_size", "max_entries", "flags", "map_extra")
-                wrong = ", ".join(
-                    f"{name} {a} (the object wants {b})" for name, a, b in zip(names, have, want, strict=True) if a != b
-                )
-                raise ObjectError(f"map {spec.name!r}: the map pinned at {path} has {wrong}")
-        except BaseException:
-            fd.close()
-            raise
-        self.maps[spec.name] = self._adopt(fd, spec)
-        return True
-
-    def _pin(self, made: Map, spec: MapSpec, path: str) -> None:
-        import os
-
-        folder = os.path.dirname(path)
-        if not os.path.isdir(folder):
-            os.mkdir(folder, 0o700)
-        made.pin(path)
-        self._pinned.append(made)
+        if self.spec.btf is not None:
+            required = any(spec.struct_ops is not None for spec in self.spec.maps.values())
+            self.btf_fd = load_btf(kernel_btf(self.spec), f"object {self.spec.name!r}", required=required)
 
     # Programs
 
-    def _load_program(self, spec: ProgramSpec) -> Program:
+    def _load_program(self, spec: ProgramSpec, code: ProgramCode) -> Program:
         image = link(self.spec, spec, self._patched)
-        code = image.instructions
-        module_slots: list[str] = [""]  # fd_array: slot 0 stands for vmlinux
-        for index, relocation in image.relocations:
-            self._patch(code, index, relocation, module_slots)
-        fd, log = verifier.load_program(self, spec, image, self._attributes(spec, module_slots))
+        fields = self._attributes(spec)
+        fields["fd_array"] = code.write(image)
+        fd, log = verifier.load_program(self, spec, image, fields)
         return Program(fd, name=spec.name, spec=spec, btf=self.spec.btf, log=log)
 
-    def _patch(self, code: bytearray, index: int, relocation: Relocation, module_slots: list[str]) -> None:
-        """Write what one ELF relocation stands for into the instruction at this slot."""
-        kind = relocation.kind
-        if kind == "map" or kind == "data":
-            made = self.maps.get(relocation.name)
-            if made is None:
-                number = UNUSABLE_MAP + list(self.spec.maps).index(relocation.name)
-                slots.set_call(code, index, number)
-                slots.set_call(code, index + 1, number)
-            elif kind == "map":
-                slots.set_src(code, index, PSEUDO_MAP_FD)
-                slots.set_imm(code, index, made.fileno())
-            else:
-                offset = slots.get_imm(code, index) + relocation.offset
-                slots.set_src(code, index, PSEUDO_MAP_VALUE)
-                slots.set_imm64(code, index, made.fileno(), offset)
-        elif kind == "extern":
-            self._patch_extern(code, index, relocation.name)
-        elif kind == "extern_call":
-            self._patch_kfunc_call(code, index, relocation.name, module_slots)
-        elif kind == "jump_table":
-            raise NotSupportedError(errno.EOPNOTSUPP, "BPF_MAP_CREATE", f"jump table of {relocation.name}")
-
-    def _patch_extern(self, code: bytearray, index: int, name: str) -> None:
-        extern = self.spec.externs[name]
-        if extern.section == ".kconfig":
-            slots.set_src(code, index, PSEUDO_MAP_VALUE)
-            slots.set_imm64(code, index, self.maps[".kconfig"].fileno(), extern.offset)
-            return
-        found = self._ksyms[name]
-        if found.is_typed:
-            module = self._modules.get(found.module).fileno() if found.module else 0
-            slots.set_src(code, index, PSEUDO_BTF_ID)
-            slots.set_imm64(code, index, found.type_id, module)
-        else:
-            slots.set_src(code, index, 0)
-            slots.set_imm64(code, index, found.address, found.address >> 32)
-
-    def _patch_kfunc_call(self, code: bytearray, index: int, name: str, module_slots: list[str]) -> None:
-        found = self._ksyms[name]
-        if not found.found:
-            slots.set_call(code, index, UNRESOLVED_KFUNC + list(self.spec.externs).index(name))
-            return
-        if found.module not in module_slots:
-            module_slots.append(found.module)
-        slots.set_src(code, index, PSEUDO_KFUNC_CALL)
-        slots.set_imm(code, index, found.type_id)
-        slots.set_off(code, index, module_slots.index(found.module))
-
-    def _attributes(self, spec: ProgramSpec, module_slots: list[str]) -> dict[str, object]:
+    def _attributes(self, spec: ProgramSpec) -> dict[str, object]:
         """The fields of BPF_PROG_LOAD that follow from the section and its target."""
         fields: dict[str, object] = {
             "expected_attach_type": spec.attach_type_number,
             "prog_flags": spec.flags,
             "kern_version": self.spec.kernel_version or 0,
         }
-        if len(module_slots) > 1:
-            fields["fd_array"] = [self._modules.get(name).fileno() if name else 0 for name in module_slots]
         if spec.type_number not in ATTACHES_BY_BTF or spec.attach_type_number in MULTI_ATTACH:
             return fields
         if spec.attach_program is not None:
@@ -461,15 +207,6 @@ class Loader:
             fields["attach_btf_obj_fd"] = self._modules.get(module)
         return fields
 
-    def _fill_program_arrays(self) -> None:
-        for spec in self.spec.maps.values():
-            if spec.type_number != c.BPF_MAP_TYPE_PROG_ARRAY or spec.name not in self.maps:
-                continue
-            for slot, name in spec.values.items():
-                program = self.programs.get(name)
-                if program is not None:
-                    syscall.map_update_elem(self.maps[spec.name].fileno(), _u32(slot), _u32(program.fileno()))
-
     # What the report of a rejected program needs
 
     def core_description(self, function: Function, index: int) -> str:
@@ -478,17 +215,6 @@ class Loader:
             if relocation.index == index:
                 return resolution.description
         return ""
-
-
-def _u32(value: int) -> bytes:
-    return value.to_bytes(4, sys.byteorder)
-
-
-def _max_entries(spec: MapSpec) -> int:
-    """A perf event array without a size gets one entry for each possible CPU."""
-    if spec.type_number == c.BPF_MAP_TYPE_PERF_EVENT_ARRAY and not spec.max_entries:
-        return possible_cpus()
-    return spec.max_entries
 
 
 def _function_of_program(spec: ProgramSpec) -> int:

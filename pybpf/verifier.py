@@ -228,7 +228,7 @@ def fix_log(loader: Loader, image: Image, log: str) -> str:
 
 
 def _missing(loader: Loader, image: Image, index: int, number: int) -> tuple[str, str]:
-    from pybpf.loading import UNRESOLVED_KFUNC, UNUSABLE_MAP
+    from pybpf.program_code import UNRESOLVED_KFUNC, UNUSABLE_MAP
 
     if number == POISON:
         for function, start in image.parts:

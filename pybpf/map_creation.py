@@ -1,0 +1,285 @@
+"""MapCreator: the maps of one load, made in order: reuse what is pinned, create, fill, freeze, pin.
+
+Rules:
+
+* A map that is given by descriptor, or found pinned, is neither filled nor changed. A pinned one must have the shape
+  that the object wants.
+* Type information is left out when the kernel refuses a map with it: only types are lost (libbpf does so).
+* Initial elements that are programs wait until the programs are loaded.
+
+Source: bpf_object__create_maps() of libbpf.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from pybpf import compat, syscall
+from pybpf import constants as c
+from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, ObjectError
+from pybpf.maps import make_map
+from pybpf.probe.privileges import permission_hint
+from pybpf.syscall.cpus import possible_cpus
+from pybpf.syscall.fd import FD, duplicate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pybpf.loading import Options
+    from pybpf.maps import Map
+    from pybpf.program import Program
+    from pybpf.spec import MapSpec, ObjectSpec
+    from pybpf.syscall import MapInfo
+
+NAME_LENGTH = 15
+"""Characters of a map's name that the kernel keeps (BPF_OBJ_NAME_LEN less the NUL)."""
+
+NO_BTF_MAPS = frozenset(
+    {
+        c.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
+        c.BPF_MAP_TYPE_CGROUP_ARRAY,
+        c.BPF_MAP_TYPE_STACK_TRACE,
+        c.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+        c.BPF_MAP_TYPE_HASH_OF_MAPS,
+        c.BPF_MAP_TYPE_DEVMAP,
+        c.BPF_MAP_TYPE_DEVMAP_HASH,
+        c.BPF_MAP_TYPE_CPUMAP,
+        c.BPF_MAP_TYPE_XSKMAP,
+        c.BPF_MAP_TYPE_SOCKMAP,
+        c.BPF_MAP_TYPE_SOCKHASH,
+        c.BPF_MAP_TYPE_QUEUE,
+        c.BPF_MAP_TYPE_STACK,
+        c.BPF_MAP_TYPE_ARENA,
+    }
+)
+"""Map types whose driver refuses BTF (bpf_map__create() of libbpf)."""
+
+
+class MapCreator:
+    """Makes the maps of one object.
+
+    Attributes:
+        maps: what has been made, by name.
+        btf_fd: the object's BTF in the kernel, once it is there.
+    """
+
+    def __init__(self, spec: ObjectSpec, options: Options) -> None:
+        self.spec = spec
+        self.options = options
+        self.btf_fd: FD | None = None
+        self.maps: dict[str, Map] = {}
+        self._pinned: list[Map] = []
+
+    def create_all(self) -> None:
+        """Make every map whose `autocreate` is set.
+
+        Raises:
+            ObjectError: what is pinned at a map's path is no such map.
+            BPFError: the kernel refused one; the message names it.
+        """
+        for spec in self.spec.maps.values():
+            if spec.autocreate:
+                self._make(spec)
+
+    def fill_program_arrays(self, programs: Mapping[str, Program]) -> None:
+        """Put the programs that the object names into its program arrays."""
+        for spec in self.spec.maps.values():
+            made = self.maps.get(spec.name)
+            if made is None or spec.type_number != c.BPF_MAP_TYPE_PROG_ARRAY or spec.name in self.options.reuse:
+                continue
+            for slot, name in spec.values.items():
+                program = programs.get(name)
+                if program is not None:
+                    syscall.map_update_elem(made.fileno(), u32(slot), u32(program.fileno()))
+
+    def undo(self) -> None:
+        """Remove the pins that were made, and close the maps."""
+        for made in self._pinned:
+            made.unpin()
+        for made in reversed(self.maps.values()):
+            made.close()
+
+    # One map
+
+    def _make(self, spec: MapSpec) -> None:
+        if spec.name in self.maps:  # an inner map that an outer one needed before its turn
+            return
+        reuse = self.options.reuse.get(spec.name)
+        if reuse is not None:
+            self.maps[spec.name] = self._adopt(reuse, spec)
+            return
+        path = spec.pin_path
+        if path is None and spec.pinning:
+            path = f"{self.options.pin_root}/{spec.name}"
+        if path is None:
+            self._make_anew(spec)
+            return
+        if self._reuse_pinned(spec, path):
+            return
+        self._make_anew(spec)
+        try:
+            self._pin(self.maps[spec.name], path)
+        except BPFExistsError:  # somebody else was quicker: theirs is the one to share
+            self.maps.pop(spec.name).close()
+            if not self._reuse_pinned(spec, path):
+                raise
+
+    def _make_anew(self, spec: MapSpec) -> None:
+        fd = self._create(spec)
+        self.maps[spec.name] = self._over(fd, spec)
+        if spec.data is not None and spec.is_internal:
+            self._fill(fd, spec)
+        elif spec.values and spec.type_number != c.BPF_MAP_TYPE_PROG_ARRAY:
+            for slot, name in spec.values.items():
+                self._make(self.spec.maps[name])
+                syscall.map_update_elem(fd, u32(slot), u32(self.maps[name].fileno()))
+
+    def _over(self, fd: FD, spec: MapSpec, shape: MapInfo | None = None) -> Map:
+        """The typed map over a new descriptor, which it closes if anything goes wrong.
+
+        `shape` is what the kernel says of a map that was not made from the spec.
+        """
+        try:
+            from pybpf.btf.codec import codec
+
+            # Data maps stay bytes: their variables are typed one by one, as globals.
+            btf = None if spec.is_internal else spec.btf
+            key_codec = codec(btf, spec.key_type_id) if btf is not None and spec.key_type_id else None
+            value_codec = codec(btf, spec.value_type_id) if btf is not None and spec.value_type_id else None
+        except BaseException:
+            fd.close()
+            raise
+        return make_map(
+            fd,
+            name=spec.name,
+            type_number=spec.type_number if shape is None else shape.type,
+            key_size=spec.key_size if shape is None else shape.key_size,
+            value_size=spec.value_size if shape is None else shape.value_size,
+            max_entries=_max_entries(spec) if shape is None else shape.max_entries,
+            flags=spec.flags if shape is None else shape.map_flags,
+            map_extra=spec.map_extra if shape is None else shape.map_extra,
+            key_codec=key_codec,
+            value_codec=value_codec,
+            btf=btf,
+            spec=spec,
+        )
+
+    def _create(self, spec: MapSpec) -> FD:
+        """BPF_MAP_CREATE, with what older kernels lack left out after the first refusal."""
+        inner_fd: FD | None = None
+        try:
+            if spec.inner is not None:
+                inner_fd = self._create(spec.inner)
+            with_btf = (
+                self.btf_fd is not None
+                and (spec.key_type_id or spec.value_type_id)
+                and spec.type_number not in NO_BTF_MAPS
+            )
+            first: BPFError | None = None
+            for typed in (True, False) if with_btf else (False,):
+                try:
+                    return compat.with_memlock(
+                        syscall.map_create,
+                        spec.type_number,
+                        key_size=spec.key_size,
+                        value_size=spec.value_size,
+                        max_entries=_max_entries(spec),
+                        map_flags=spec.flags,
+                        name=spec.kernel_name[:NAME_LENGTH],
+                        inner_map_fd=inner_fd,
+                        numa_node=spec.numa_node,
+                        ifindex=spec.ifindex,
+                        map_extra=spec.map_extra,
+                        btf_fd=self.btf_fd if typed else None,
+                        btf_key_type_id=spec.key_type_id if typed else 0,
+                        btf_value_type_id=spec.value_type_id if typed else 0,
+                    )
+                except BPFError as error:
+                    first = first or error
+            assert first is not None
+            first.what = f"map {spec.name!r}"
+            if first.errno in (errno.EPERM, errno.EACCES):
+                first.hint = permission_hint()
+            raise first
+        finally:
+            if inner_fd is not None:
+                inner_fd.close()
+
+    def _fill(self, fd: FD, spec: MapSpec) -> None:
+        """Write the initial image of a data map; freeze it when programs may only read it."""
+        assert spec.data is not None
+        syscall.map_update_elem(fd, u32(0), bytes(spec.data))
+        if spec.is_read_only:
+            syscall.map_freeze(fd)
+
+    # Maps that are there already
+
+    def _adopt(self, given: Map | FD | int, spec: MapSpec) -> Map:
+        """The map over a descriptor that the caller gave; its shape is what the kernel says."""
+        fd = FD(duplicate(given))
+        try:
+            shape = syscall.map_info(fd)
+        except BaseException:
+            fd.close()
+            raise
+        return self._over(fd, spec, shape)
+
+    def _reuse_pinned(self, spec: MapSpec, path: str) -> bool:
+        """Take the map that is pinned at the path, if there is one and it has the same shape."""
+        try:
+            fd = syscall.obj_get(path)
+        except BPFNotFoundError:
+            return False
+        try:
+            info = syscall.map_info(fd)
+            flags = info.map_flags
+            if spec.type_number in (c.BPF_MAP_TYPE_DEVMAP, c.BPF_MAP_TYPE_DEVMAP_HASH):
+                flags &= ~c.BPF_F_RDONLY_PROG  # the kernel adds it by itself
+            have = (info.type, info.key_size, info.value_size, info.max_entries, flags, info.map_extra)
+            want = (
+                spec.type_number,
+                spec.key_size,
+                spec.value_size,
+                _max_entries(spec),
+                spec.flags,
+                spec.map_extra,
+            )
+            if have != want:
+                names = ("type", "key_size", "value_size", "max_entries", "flags", "map_extra")
+                wrong = ", ".join(
+                    f"{name} {a} (the object wants {b})" for name, a, b in zip(names, have, want, strict=True) if a != b
+                )
+                raise ObjectError(f"map {spec.name!r}: the map pinned at {path} has {wrong}")
+        except BaseException:
+            fd.close()
+            raise
+        self.maps[spec.name] = self._over(fd, spec, info)
+        return True
+
+    def _pin(self, made: Map, path: str) -> None:
+        folder = os.path.dirname(path)
+        is_new = not os.path.isdir(folder)
+        if is_new:
+            os.mkdir(folder, 0o700)
+        try:
+            made.pin(path)
+        except BaseException:
+            if is_new:
+                os.rmdir(folder)
+            raise
+        self._pinned.append(made)
+
+
+def u32(value: int) -> bytes:
+    """The 4 bytes of a key or descriptor."""
+    return value.to_bytes(4, sys.byteorder)
+
+
+def _max_entries(spec: MapSpec) -> int:
+    """A perf event array without a size gets one entry for each possible CPU."""
+    if spec.type_number == c.BPF_MAP_TYPE_PERF_EVENT_ARRAY and not spec.max_entries:
+        return possible_cpus()
+    return spec.max_entries

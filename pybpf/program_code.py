@@ -1,0 +1,122 @@
+"""ProgramCode: what the instructions of linked programs wait for, written into them.
+
+Rules:
+
+* Each ELF relocation that linking left over becomes a map's descriptor, a place in a map, a kernel symbol's address, a
+  BTF id or a kernel function.
+* What is not there (a map that is not created, a weak kernel function) becomes a call of a helper that does not exist,
+  whose number says which one: the verifier removes it when it cannot be reached, and reports it when it can.
+
+Source: bpf_object__relocate_data() of libbpf.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from pybpf import constants as c
+from pybpf.asm import slots
+from pybpf.errors import NotSupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pybpf.elf.linking import Image
+    from pybpf.externs import Resolution
+    from pybpf.kernel_btf import ModuleDescriptors
+    from pybpf.maps import Map
+    from pybpf.spec import ObjectSpec, Relocation
+
+UNUSABLE_MAP = 2001000000
+UNRESOLVED_KFUNC = 2002000000
+"""Helper numbers that stand for what is not there, as libbpf writes them; the verifier rejects reachable ones."""
+
+
+class ProgramCode:
+    """Writes into the programs of one object.
+
+    Args:
+        maps: the maps that have been created, by name.
+        ksyms: what the kernel symbols are, by name.
+        modules: descriptors of the BTF of modules.
+    """
+
+    def __init__(
+        self, spec: ObjectSpec, maps: Mapping[str, Map], ksyms: Mapping[str, Resolution], modules: ModuleDescriptors
+    ) -> None:
+        self.spec = spec
+        self._maps = maps
+        self._ksyms = ksyms
+        self._modules = modules
+
+    def write(self, image: Image) -> list[int]:
+        """Write everything into one linked program; the descriptors that its calls refer to by index (fd_array).
+
+        Raises:
+            ObjectError, BPFError: the descriptor of a module's BTF cannot be had.
+        """
+        code = image.instructions
+        modules: list[str] = [""]  # slot 0 stands for vmlinux
+        for index, relocation in image.relocations:
+            self._write_one(code, index, relocation, modules)
+        if len(modules) == 1:
+            return []
+        return [self._modules.get(name).fileno() if name else 0 for name in modules]
+
+    def _write_one(self, code: bytearray, index: int, relocation: Relocation, modules: list[str]) -> None:
+        kind = relocation.kind
+        if kind == "map":
+            made = self._maps.get(relocation.name)
+            if made is None:
+                self._write_missing_map(code, index, relocation.name)
+            else:
+                slots.set_src(code, index, c.BPF_PSEUDO_MAP_FD)
+                slots.set_imm(code, index, made.fileno())
+        elif kind == "data":
+            self._write_place(code, index, relocation.name, slots.get_imm(code, index) + relocation.offset)
+        elif kind == "extern":
+            self._write_extern(code, index, relocation.name)
+        elif kind == "extern_call":
+            self._write_kfunc_call(code, index, relocation.name, modules)
+        elif kind == "jump_table":
+            raise NotSupportedError(errno.EOPNOTSUPP, "BPF_MAP_CREATE", f"jump table of {relocation.name}")
+
+    def _write_place(self, code: bytearray, index: int, name: str, offset: int) -> None:
+        """The address of a byte in a map's value."""
+        made = self._maps.get(name)
+        if made is None:
+            self._write_missing_map(code, index, name)
+            return
+        slots.set_src(code, index, c.BPF_PSEUDO_MAP_VALUE)
+        slots.set_imm64(code, index, made.fileno(), offset)
+
+    def _write_missing_map(self, code: bytearray, index: int, name: str) -> None:
+        number = UNUSABLE_MAP + list(self.spec.maps).index(name)
+        slots.set_call(code, index, number)
+        slots.set_call(code, index + 1, number)
+
+    def _write_extern(self, code: bytearray, index: int, name: str) -> None:
+        extern = self.spec.externs[name]
+        if extern.section == ".kconfig":
+            self._write_place(code, index, ".kconfig", extern.offset)
+            return
+        found = self._ksyms[name]
+        if found.is_typed:
+            module = self._modules.get(found.module).fileno() if found.module else 0
+            slots.set_src(code, index, c.BPF_PSEUDO_BTF_ID)
+            slots.set_imm64(code, index, found.type_id, module)
+        else:
+            slots.set_src(code, index, 0)
+            slots.set_imm64(code, index, found.address, found.address >> 32)
+
+    def _write_kfunc_call(self, code: bytearray, index: int, name: str, modules: list[str]) -> None:
+        found = self._ksyms[name]
+        if not found.found:
+            slots.set_call(code, index, UNRESOLVED_KFUNC + list(self.spec.externs).index(name))
+            return
+        if found.module not in modules:
+            modules.append(found.module)
+        slots.set_src(code, index, c.BPF_PSEUDO_KFUNC_CALL)
+        slots.set_imm(code, index, found.type_id)
+        slots.set_off(code, index, modules.index(found.module))
