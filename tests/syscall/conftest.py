@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,13 @@ import pytest
 from syscall_programs import Watcher
 
 from pybpf.syscall import add_observer, remove_observer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def locked_memory() -> None:
+    """Before Linux 5.11 maps and programs count as locked memory."""
+    with contextlib.suppress(ValueError):  # no CAP_SYS_RESOURCE
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 @pytest.fixture

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pybpf import syscall
-from pybpf.constants import BPF_MAP_TYPE_HASH, BPF_PROG_TYPE_SOCKET_FILTER
+from pybpf.constants import BPF_MAP_TYPE_BLOOM_FILTER, BPF_MAP_TYPE_HASH, BPF_PROG_TYPE_SOCKET_FILTER
+from pybpf.errors import BPFError, NotSupportedError
 from pybpf.syscall import FD, Call
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -58,6 +62,42 @@ def u32(value: int) -> bytes:
 
 def u64(value: int) -> bytes:
     return struct.pack("=Q", value)
+
+
+def pops_elements() -> bool:
+    """Whether BPF_MAP_LOOKUP_AND_DELETE_ELEM works on hashes, which it does since Linux 5.14."""
+    with hash_map(1) as fd:
+        try:
+            syscall.map_lookup_and_delete_elem(fd, u64(0), 8)
+        except NotSupportedError:
+            return False
+        return True
+
+
+def bloom_filter() -> FD:
+    """A bloom filter of u64 with 3 hash functions."""
+    try:
+        return syscall.map_create(BPF_MAP_TYPE_BLOOM_FILTER, value_size=8, max_entries=1000, map_extra=3)
+    except BPFError as error:
+        pytest.skip(f"bloom filters came with Linux 5.16: {error}")
+
+
+@contextlib.contextmanager
+def signals(handler: Callable[[], object], delay: float) -> Iterator[None]:
+    """Run the handler in a signal handler again and again, each time so many seconds after the last one."""
+
+    def on_signal(number: int, frame: object) -> None:
+        handler()
+        signal.setitimer(signal.ITIMER_REAL, delay)
+
+    before = signal.signal(signal.SIGALRM, on_signal)
+    signal.setitimer(signal.ITIMER_REAL, delay)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def python(code: str, *, prefix: tuple[str, ...] = (), timeout: float = 60, **options: object) -> str:

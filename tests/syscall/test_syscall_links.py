@@ -5,12 +5,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import signal
 from array import array
 from pathlib import Path
 
 import pytest
-from syscall_programs import NEEDS_ROOT, hash_map, load, python
+from syscall_programs import NEEDS_ROOT, hash_map, load, python, signals
 
 from pybpf import syscall
 from pybpf.btf import kernel
@@ -277,7 +276,7 @@ def test_a_signal_handler_may_make_links(cgroup: int) -> None:
     """The door is re-entrant: a handler that calls it leaves the call that it interrupted alone."""
     made: list[int] = []
 
-    def handler(number: int, frame: object) -> None:
+    def handler() -> None:
         with (
             load(BPF_PROG_TYPE_CGROUP_SKB, 1) as program,
             syscall.link_create(program, cgroup, BPF_CGROUP_INET_EGRESS) as link,
@@ -286,13 +285,8 @@ def test_a_signal_handler_may_make_links(cgroup: int) -> None:
         with pytest.raises(BPFError):
             syscall.map_create(99)
 
-    before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
-    try:
+    with signals(handler, 0.001):
         while len(made) < 20:
             with pytest.raises(BPFError) as missing:
                 syscall.prog_get_fd_by_id(0x7FFFFFFF)
             assert missing.value.errno == errno.ENOENT
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -194,9 +194,13 @@ def test_btf() -> None:
 
 
 def test_kernel_btf() -> None:
-    with syscall.btf_get_fd_by_id(1) as fd:
-        info = syscall.btf_info(fd)
-    assert (info.name, info.kernel_btf) == ("vmlinux", 1)
+    for number in walk(syscall.btf_get_next_id):
+        with syscall.btf_get_fd_by_id(number) as fd:
+            info = syscall.btf_info(fd)
+        if info.kernel_btf and info.name == "vmlinux":
+            assert info.btf_size > 1 << 20
+            return
+    pytest.skip("the kernel's own BTF has an id since Linux 5.11")
 
 
 def test_stats() -> None:

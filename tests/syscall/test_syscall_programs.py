@@ -96,16 +96,17 @@ def test_the_verifier_says_no() -> None:
 
 
 def test_a_log_that_is_too_small() -> None:
-    log = LogBuffer(40)
+    code = move(0, 1) * 50 + BAD
+    log = LogBuffer(130)
     with pytest.raises(BPFError) as error:
-        syscall.prog_load(BPF_PROG_TYPE_SOCKET_FILTER, BAD, log_level=1, log_buffer=log)
+        syscall.prog_load(BPF_PROG_TYPE_SOCKET_FILTER, code, log_level=2, log_buffer=log)
     assert error.value.errno == errno.ENOSPC
     if not log.true_size:
         pytest.skip("log_true_size came with Linux 6.4")
-    assert log.true_size > 40
+    assert log.true_size > len(log)
     enough = LogBuffer(log.true_size)
     with pytest.raises(BPFPermissionError):
-        syscall.prog_load(BPF_PROG_TYPE_SOCKET_FILTER, BAD, log_level=1, log_buffer=enough)
+        syscall.prog_load(BPF_PROG_TYPE_SOCKET_FILTER, code, log_level=2, log_buffer=enough)
     assert enough.true_size == len(enough) and "read_ok" in enough.text
 
 
