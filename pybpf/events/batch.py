@@ -157,12 +157,10 @@ class Batch:
         self.cursor = iter(self.starts[first:])
         return self.cursor
 
-    def note(self, delivered: int, error: BaseException | None = None) -> None:
-        """Count values as delivered, and the record whose decoding failed. An interrupted one is tried again."""
-        self.delivered += delivered
-        begun = len(self) - length_hint(self.cursor) if self.cursor is not None else 0
-        if isinstance(error, Exception) and begun > self.delivered:
-            self.delivered += 1
+    def resume_at(self, delivered: int, error: BaseException) -> int:
+        """Where to go on after an error: behind the record whose decoding failed, at one that was interrupted."""
+        begun = 0 if self.cursor is None else len(self) - length_hint(self.cursor)
+        return delivered + 1 if isinstance(error, Exception) and begun > delivered else delivered
 
 
 def decoder(decode: Decode, *, strict: bool = True) -> Values:

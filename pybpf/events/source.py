@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from _thread import RLock
 from collections import deque
-from contextlib import suppress
 from itertools import islice
 from select import EPOLLIN
 from time import monotonic
@@ -87,10 +86,9 @@ class EventSource(Waitable):
         try:
             self._inside.append(None)
             self._check()
-            values = self._undelivered(wanted)
             ready = False
             while True:
-                moved = self._gather(values, wanted)
+                values, moved = self._gather(wanted)
                 if values or deadline == 0:
                     return values
                 remaining = None if deadline is None else deadline - monotonic()
@@ -111,37 +109,31 @@ class EventSource(Waitable):
         try:
             self._inside.append(None)
             self._check()
-            values = self._undelivered(limit)
-            moved = self._gather(values, limit)
-            return values, moved
+            return self._gather(limit)
         finally:
             self._inside.pop()
             self._settle()
 
-    def _undelivered(self, limit: int) -> list[Any]:
-        """What a loop took and did not get to."""
+    def _gather(self, limit: int) -> tuple[list[Any], bool]:
+        """`take()`, by one thread at a time, and so that an error or an interrupt loses nothing."""
         values: list[Any] = []
-        with suppress(IndexError):  # another thread was quicker
-            while self._ready and len(values) < limit:
-                values.append(self._ready.popleft())
-        return values
-
-    def _gather(self, values: list[Any], limit: int) -> bool:
-        """`_collect()`, by one thread at a time, and so that an error or an interrupt loses nothing."""
         with self._lock:
             self._refuse_nesting()
             try:
                 self._reading = True
+                # First what a loop took and did not get to.
+                while self._ready and len(values) < limit:
+                    values.append(self._ready.popleft())
                 if self._error is not None:
                     error, self._error = self._error, None
                     raise error
-                return self._collect(values, limit)
+                return values, self._collect(values, limit)
             except Exception as error:
                 # What was decoded before goes out first.
                 if not values:
                     raise
                 self._error = error
-                return True
+                return values, True
             except BaseException:
                 self._ready.extendleft(reversed(values))
                 raise
@@ -181,10 +173,12 @@ class EventSource(Waitable):
 
         stalled = False
         while not self._closing:
-            with suppress(IndexError):
+            try:
                 return self._ready.popleft()
+            except IndexError:
+                pause = _PAUSE if stalled else 0
             # One turn for the other tasks before each chunk, however fast events come.
-            await sleep(_PAUSE if stalled else 0)
+            await sleep(pause)
             try:
                 self._inside.append(None)
                 self._check()
@@ -197,8 +191,7 @@ class EventSource(Waitable):
         raise StopAsyncIteration
 
     def _take_chunk(self) -> bool:
-        values: list[Any] = []
-        moved = self._gather(values, CHUNK)
+        values, moved = self._gather(CHUNK)
         self._ready.extend(values)
         return moved or bool(values)
 
@@ -256,7 +249,11 @@ class RecordSource(EventSource):
         """
         from pybpf.events.types import codec_of
 
-        self._values = decoder(codec_of(self._btf, type_name))
+        values = decoder(codec_of(self._btf, type_name))
+        with self._lock:
+            self._refuse_nesting()
+            self._values = values
+            self._held.rest = values(self._held, self._held.delivered)
         return self
 
     def read_batch(self, limit: int | None = None) -> Batch:
@@ -311,16 +308,18 @@ class RecordSource(EventSource):
     def _draw(self, values: list[Any], limit: int) -> None:
         """Decode what is held until `values` has `limit` items. A record that raises an error is behind us then."""
         batch = self._held
-        if batch.delivered == len(batch):
+        start, before = batch.delivered, len(values)
+        if start == len(batch):
             return
-        before = len(values)
         try:
             values.extend(islice(batch.rest, limit - before))
+            batch.delivered = start + len(values) - before
+            if len(values) < limit and batch.delivered < len(batch):
+                raise RuntimeError("the decode function raised StopIteration")
         except BaseException as error:
-            batch.note(len(values) - before, error)
+            batch.delivered = batch.resume_at(start + len(values) - before, error)
             batch.rest = self._values(batch, batch.delivered)
             raise
-        batch.note(len(values) - before)
 
 
 def _set(future: Future[None]) -> None:

@@ -9,7 +9,7 @@ Rules of this module:
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import RLock
 from mmap import PAGESIZE
 from select import EPOLLOUT
 from time import monotonic
@@ -65,18 +65,19 @@ class ProducerRing:
             raise ValueError(f"a sample of {size} bytes does not fit a user ring buffer of {self.size} bytes")
         return extent
 
-    def reserve(self, size: int) -> tuple[int, memoryview] | None:
-        """Reserve a sample: where its header is, and its payload. None: no room now."""
-        extent = self.extent(size)
-        if self.free < extent:
+    def prepare(self, size: int) -> tuple[int, memoryview] | None:
+        """The header of the next sample, for `publish()`: where it is, and the payload. None: no room now."""
+        if self.free < self.extent(size):
             return None
-        position = self._producer[0]
-        offset = position & (self.size - 1)
+        offset = self._producer[0] & (self.size - 1)
         self._headers[(offset >> 2) + 1] = 0
         self._headers[offset >> 2] = size | BUSY
-        barrier()
-        self._producer[0] = (position + extent) & self._wrap
         return offset, self._data[offset + _HEADER : offset + _HEADER + size]
+
+    def publish(self, size: int) -> None:
+        """Reserve the prepared sample."""
+        barrier()
+        self._producer[0] = (self._producer[0] + self.extent(size)) & self._wrap
 
     def finish(self, offset: int, *, discard: bool) -> None:
         """Submit or discard the sample whose header is there."""
@@ -150,10 +151,11 @@ class UserRingBuffer(Waitable):
         BPFError: the kernel refuses the descriptor or the mapping.
     """
 
-    __slots__ = ("_lock", "_open", "_pages", "_ring", "name")
+    __slots__ = ("_lock", "_open", "_pages", "_reserving", "_ring", "name")
 
     def __init__(self, map: FdLike) -> None:
-        self._lock = allocate_lock()
+        self._lock = RLock()
+        self._reserving = False
         self._open: dict[Reservation, int] = {}
         self._pages = pages = Pages(FD(duplicate(map)))
         try:
@@ -225,11 +227,8 @@ class UserRingBuffer(Waitable):
             self._check()
             waited = False
             while True:
-                with self._lock:
-                    place = self._ring.reserve(size)
-                if place is not None:
-                    reservation = Reservation(self, *place)
-                    self._open[reservation] = place[0]
+                reservation = self._try_to_reserve(size)
+                if reservation is not None:
                     return reservation
                 remaining = None if deadline is None else max(deadline - monotonic(), 0.0)
                 if remaining == 0:
@@ -240,6 +239,23 @@ class UserRingBuffer(Waitable):
         finally:
             self._inside.pop()
             self._settle()
+
+    def _try_to_reserve(self, size: int) -> Reservation | None:
+        with self._lock:
+            if self._reserving:
+                raise RuntimeError(f"{self!r} is being written by this thread already, further up the stack")
+            try:
+                self._reserving = True
+                place = self._ring.prepare(size)
+                if place is None:
+                    return None
+                # Known before the kernel sees it: close() discards what an interrupt keeps from the caller.
+                reservation = Reservation(self, *place)
+                self._open[reservation] = place[0]
+                self._ring.publish(size)
+                return reservation
+            finally:
+                self._reserving = False
 
     def _finish(self, reservation: Reservation, offset: int, discard: bool) -> None:
         """Submit or discard the sample whose header is at `offset`."""

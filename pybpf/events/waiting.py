@@ -11,6 +11,7 @@ Rules of this module:
 from __future__ import annotations
 
 import os
+from _warnings import warn  # the built-in part of `warnings`, see pybpf.syscall.fd
 from select import EPOLLIN, POLLIN, epoll
 from select import poll as select_poll
 
@@ -94,8 +95,6 @@ class Waitable:
         if not getattr(self, "_unreleased", None):
             return
         if not self._closing and os.getpid() == self._pid:
-            from warnings import warn
-
             warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         self._closing = True
         self._inside.clear()

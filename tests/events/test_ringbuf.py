@@ -177,8 +177,22 @@ def test_of_names_the_type(emitter: Emitter) -> None:
         assert [event.number for event in ring.of("struct event").poll()] == [0, 1]
         with pytest.raises(BTFError, match="no type 'nothing'"):
             ring.of("nothing")
+        emitter.run(1)
+        assert isinstance(ring.poll()[0], tuple)
     with RingBuffer(emitter) as ring, pytest.raises(BTFError, match="no type information"):
         ring.of("event")
+
+
+def test_of_holds_for_what_was_taken_and_not_decoded(emitter: Emitter) -> None:
+    def decode(record: memoryview) -> int:
+        raise KeyError(number(record))
+
+    with RingBuffer(emitter, decode=decode, btf=event_btf()) as ring:
+        emitter.run(10)
+        with pytest.raises(KeyError):
+            ring.poll()
+        assert ring.available == 0
+        assert [event.number for event in ring.of("event").poll()] == list(range(1, 10))
 
 
 def test_a_short_record_is_an_error_and_counts_as_read() -> None:
@@ -230,6 +244,21 @@ def test_an_error_in_decoding_loses_nothing(emitter: Emitter) -> None:
             ring.poll(0)
         assert ring.poll() == [24]
         assert calls == list(range(25)), "each record is decoded once"
+
+
+def test_an_end_of_iteration_in_decoding_is_an_error(emitter: Emitter) -> None:
+    def decode(record: memoryview) -> int:
+        if number(record) == 3:
+            raise StopIteration
+        return number(record)
+
+    with RingBuffer(emitter, decode=decode) as ring:
+        emitter.run(6)
+        assert ring.poll(limit=2) == [0, 1]
+        assert ring.poll() == [2]
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            ring.poll()
+        assert ring.poll() == [4, 5]
 
 
 def iter_into(ring: RingBuffer, seen: list[int]) -> Iterator[int]:
