@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 import sys
-from array import array
 
 from pybpf.btf.layout import MAGIC, VERSION
 from pybpf.errors import BTFError
@@ -130,6 +129,8 @@ def _area(what: str, data: bytes, btf: BTF, header: int, offset: int, length: in
         raise BTFError(f".BTF.ext {what}: bad area {offset}+{length}")
     view = memoryview(data)[start : start + length]
     if btf.byte_order != sys.byteorder:
+        from array import array
+
         words = array("I", view.tobytes())
         words.byteswap()
         view = memoryview(words.tobytes())

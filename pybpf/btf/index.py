@@ -17,7 +17,6 @@ The bucket of a name is the CRC-32 of its essential name, modulo a power of two.
 from __future__ import annotations
 
 import struct
-from array import array
 from binascii import crc32
 
 from pybpf.btf.layout import info_kind
@@ -157,6 +156,8 @@ def _sections(count: int, buckets: int, entries: int) -> tuple[int, int, int]:
 
 def build(btf: BTF, fingerprint: bytes) -> bytes:
     """The image of an index of the BTF's own types. It takes some 100 ms for a kernel. Raises BTFError."""
+    from array import array
+
     positions = btf.positions()
     words = btf.words()
     count = len(positions) - 1
@@ -182,7 +183,7 @@ def build(btf: BTF, fingerprint: bytes) -> bytes:
         parts.append(raw)
     table.extend((entries, 0))
 
-    samples = positions[: count : 1 << _SAMPLE_SHIFT]
+    samples = array("I", positions[: count : 1 << _SAMPLE_SHIFT])
     if len(samples) % 2:
         samples.append(0)
     places = samples.tobytes()

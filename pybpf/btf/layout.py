@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 import sys
-from array import array
 
 from pybpf.btf.kinds import (
     KIND_ARRAY,
@@ -32,10 +31,12 @@ from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Sequence
     from mmap import mmap
 
     Words = array[int] | memoryview
+    Positions = array[int] | list[int]
     Buffer = bytes | bytearray | memoryview | mmap
 
 MAGIC = 0xEB9F
@@ -44,6 +45,8 @@ HEADER_SIZE = 24
 HEADER_SIZE_WITH_LAYOUT = 32
 TYPE_WORDS = 3
 """Words of `struct btf_type`: name_off, info, size or type."""
+MANY_WORDS = 1 << 18
+"""From here on, positions are kept in an array. Below, a list will do: importing `array` costs 1.3 ms."""
 
 INFO_WORDS = [0] * 128
 """Words that follow a type of each kind, whatever its vlen."""
@@ -149,6 +152,8 @@ def host_words(data: Buffer, start: int, end: int, byte_order: str) -> Words:
     """The 32-bit words of data[start:end] in host order: a view of the data unless they have to be swapped."""
     if byte_order == sys.byteorder:
         return memoryview(data)[start:end].cast("I")
+    from array import array
+
     words = array("I", bytes(data[start:end]))
     words.byteswap()
     return words
@@ -181,15 +186,16 @@ class Steps(dict[int, int]):
         return TYPE_WORDS + entry[0] // 4 + entry[1] // 4 * vlen
 
 
-def walk(infos: Sequence[int], steps: Steps) -> array[int]:
+def walk(infos: Sequence[int], steps: Steps) -> Positions:
     """The word index of every type, and last the end of the section. Raises BTFError when the types do not tile it.
 
     `infos` is the type section without its first word, so that ``infos[position]`` is the info word of the type at
     `position`. The loop is written out because it is the price of opening a kernel's BTF without an index.
     """
     position = 0
-    positions = array("I", (0,))
+    positions = _no_positions(len(infos))
     append = positions.append
+    append(0)
     try:
         while True:
             position += steps[infos[position]]
@@ -216,3 +222,11 @@ def walk(infos: Sequence[int], steps: Steps) -> array[int]:
     if position != end:
         raise BTFError(f"BTF types: the last type, number {len(positions) - 1}, does not end where the section ends")
     return positions
+
+
+def _no_positions(words: int) -> Positions:
+    if words < MANY_WORDS:
+        return []
+    from array import array
+
+    return array("I")

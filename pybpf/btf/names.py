@@ -13,15 +13,13 @@ A third, the stored index of a kernel's names, is `pybpf.btf.index`.
 from __future__ import annotations
 
 import sys
-from array import array
-from bisect import bisect_left
-from itertools import compress
-from operator import itemgetter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Collection, Iterable
 
+    from pybpf.btf.layout import Positions
     from pybpf.btf.reader import BTF
 
 ENCODING_ERRORS = "backslashreplace"
@@ -121,6 +119,8 @@ class NameScan:
         """The ids of the types of some kinds whose name is at a string offset, ascending."""
         if not offset:
             return []
+        from bisect import bisect_left
+
         positions, name_offsets = self._part(None if kinds is None else frozenset(kinds))
         every = self._btf.positions()
         first_id = self._btf.first_id
@@ -130,7 +130,10 @@ class NameScan:
         """Where the types of some kinds are, and their name offsets."""
         part = self._parts.get(kinds)
         if part is None:
-            positions = self._btf.positions()[:-1]
+            from array import array
+            from itertools import compress
+
+            positions = array("I", self._btf.positions()[:-1])
             if kinds is not None:
                 chosen = bytearray(256)
                 for kind in kinds:
@@ -178,8 +181,10 @@ def find_words(data: bytes, word: int) -> list[int]:
     return found
 
 
-def _pick(source: bytes, positions: array[int]) -> bytes:
+def _pick(source: bytes, positions: Positions) -> bytes:
     """The bytes at many positions: C's work, in chunks that keep the memory small."""
+    from operator import itemgetter
+
     chunks = []
     for start in range(0, len(positions), _CHUNK):
         chunk = positions[start : start + _CHUNK]

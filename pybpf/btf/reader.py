@@ -10,8 +10,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-from array import array
-
 from pybpf.btf import kinds
 from pybpf.btf.decode import decode
 from pybpf.btf.layout import Header, Steps, host_words, info_kind, walk
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.btf.index import NameIndex
-    from pybpf.btf.layout import Buffer, Words
+    from pybpf.btf.layout import Buffer, Positions, Words
 
 __all__ = ["BTF", "BTFNameError", "essential_name"]
 
@@ -100,7 +98,7 @@ class BTF:
         self._string_start = header.strings - self._strings_before
         self.end_of_strings: int = self._strings_before + header.strings_end - header.strings
         self._words: Words | None = None
-        self._positions: array[int] | None = None
+        self._positions: Positions | None = None
         self._steps = Steps(bytes(data[header.layout : header.layout_end]))
         self._index = index
         self._count = -1 if index is None else index.count
@@ -145,7 +143,7 @@ class BTF:
             self._words = host_words(self.data, self.header.types, self.header.types_end, self.byte_order)
         return self._words
 
-    def positions(self) -> array[int]:
+    def positions(self) -> Positions:
         """The word index of each own type, and of the end of the last one."""
         if self._positions is None:
             self._walk()
@@ -159,7 +157,7 @@ class BTF:
 
     def _walk(self) -> None:
         words = self.words()
-        self._positions = walk(words[1:], self._steps) if len(words) else array("I", (0,))
+        self._positions = walk(words[1:], self._steps) if len(words) else [0]
         self._count = len(self._positions) - 1
 
     def _place(self, id: int) -> tuple[int, int]:

@@ -14,12 +14,11 @@ Rules of this file:
 from __future__ import annotations
 
 import keyword
-from functools import lru_cache
-from operator import itemgetter
 
 try:
     from _collections import _tuplegetter as tuple_getter  # type: ignore[import-not-found]
 except ImportError:  # interpreters other than CPython
+    from operator import itemgetter
 
     def tuple_getter(index: int, doc: str) -> property:
         """A read-only attribute that gives one item of a tuple."""
@@ -108,14 +107,18 @@ def make_record_class(name: str, fields: tuple[str, ...], hashable: bool = True)
     return type(name, (Record,), body)
 
 
-@lru_cache(maxsize=256)
-def _restored_class(name: str, fields: tuple[str, ...]) -> type[Record]:
-    return make_record_class(name, fields, hashable=False)
+_restored: dict[tuple[str, tuple[str, ...]], type[Record]] = {}
+_MAX_RESTORED = 256
 
 
 def restore(name: str, fields: tuple[str, ...], values: Iterable[object]) -> Record:
     """A record from its pickled parts."""
-    return tuple.__new__(_restored_class(name, fields), values)
+    found = _restored.get((name, fields))
+    if found is None:
+        if len(_restored) >= _MAX_RESTORED:
+            _restored.clear()
+        found = _restored[name, fields] = make_record_class(name, fields, hashable=False)
+    return tuple.__new__(found, values)
 
 
 class Overlay:

@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-* Types are kept as 32-bit words in host order and swapped once at the end when the byte order is foreign.
+* Types are kept as a list of 32-bit words, and packed in their byte order at the end.
 * Ids never change: an editor changes types in place or appends.
 * What is written tiles the data exactly (header, types, strings), as the kernel demands (kernel/bpf/btf.c).
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import struct
 import sys
-from array import array
 
 from pybpf.btf import kinds
 from pybpf.btf.kinds import DatasecEntry, Member, Param
@@ -68,7 +67,7 @@ class BTFBuilder:
         self._strings_before = 0 if base is None else base.end_of_strings
         self._strings = bytearray(b"" if base is not None else b"\0")
         self._string_offsets: dict[bytes, int] = {b"": 0}
-        self._words = array("I")
+        self._words: list[int] = []
         self._positions: list[int] = []
         self._layout = b""
 
@@ -207,12 +206,8 @@ class BTFBuilder:
     def to_bytes(self, *, layout: bool = False) -> bytes:
         """Raw BTF. With `layout` the header is that of kernel 7.x, with a layout section; older kernels refuse it."""
         section = self._layout or (layout_section(self.byte_order) if layout else b"")
-        words = self._words
-        if self.byte_order != sys.byteorder:
-            words = words[:]
-            words.byteswap()
-        types = words.tobytes()
         order = "<" if self.byte_order == "little" else ">"
+        types = struct.pack(f"{order}{len(self._words)}I", *self._words)
         length = HEADER_SIZE_WITH_LAYOUT if section else HEADER_SIZE
         sizes = [0, len(types), len(types) + len(section), len(self._strings)]
         if section:
@@ -233,8 +228,8 @@ class BTFEditor(BTFBuilder):
             raise BTFError(f"BTF {btf.name}: its header has fields that are not known here, so it cannot be changed")
         header = btf.header
         self._btf = btf
-        self._words = array("I", btf.words().tobytes())
-        self._positions = btf.positions()[:-1].tolist()
+        self._words = btf.words().tolist()
+        self._positions = list(btf.positions()[:-1])
         self._strings = bytearray(btf.data[header.strings : header.strings_end])
         self._layout = bytes(btf.data[header.layout : header.layout_end])
 
@@ -298,7 +293,7 @@ class BTFEditor(BTFBuilder):
         info = self._words[position + 1]
         start = position + TYPE_WORDS
         end = start + info_vlen(info) * width
-        self._words[start:end] = array("I", extra)
+        self._words[start:end] = extra
         self._words[position + 1] = pack_info(info_kind(info), len(extra) // width, info >= 1 << 31)
         moved = len(extra) - (end - start)
         if moved:
@@ -384,7 +379,7 @@ class _Sanitiser(BTFEditor):
         for at in self._elements(position):
             var, offset = self._words[at], self._words[at + 1]
             name_offset = self._words[self._place(var, frozenset({kinds.KIND_VAR, kinds.KIND_INT}))]
-            self._words[at : at + 3] = array("I", (name_offset, var, offset * 8 & _MAX_WORD))
+            self._words[at : at + 3] = (name_offset, var, offset * 8 & _MAX_WORD)
 
     def datasec_name(self, position: int) -> None:
         """A leading ``?`` in the name of a DATASEC -> ``_``."""
@@ -403,10 +398,10 @@ class _Sanitiser(BTFEditor):
 
     def float_to_struct(self, position: int) -> None:
         """FLOAT -> anonymous STRUCT without members, of the same size."""
-        self._words[position : position + 2] = array("I", (0, pack_info(kinds.KIND_STRUCT)))
+        self._words[position : position + 2] = (0, pack_info(kinds.KIND_STRUCT))
 
     def type_tag_to_const(self, position: int) -> None:
-        self._words[position : position + 2] = array("I", (0, pack_info(kinds.KIND_CONST)))
+        self._words[position : position + 2] = (0, pack_info(kinds.KIND_CONST))
 
     def enum_unsigned(self, position: int) -> None:
         """ENUM64 and the signed flag of ENUM came with the same kernel."""
@@ -418,7 +413,7 @@ class _Sanitiser(BTFEditor):
             self._placeholder = self.add_int("enum64_placeholder", 1)
         self._rewrite(position, kinds.KIND_UNION, self._words[position + 2])
         for at in self._elements(position):
-            self._words[at + 1 : at + 3] = array("I", (self._placeholder, 0))
+            self._words[at + 1 : at + 3] = (self._placeholder, 0)
 
     def _elements(self, position: int) -> range:
         """The word indexes of the elements of a type that has three words for each."""

@@ -13,7 +13,6 @@ Source: tools/lib/bpf/libbpf.c, bpf_object__add_programs().
 from __future__ import annotations
 
 from bisect import bisect_right
-from operator import attrgetter
 
 from pybpf.elf.container import STB_LOCAL, STB_WEAK, STT_FUNC
 
@@ -97,7 +96,8 @@ class Function:
         return f"<Function {self.name!r} {kind} in {self.section!r} at {self.start}, {self.count} instructions>"
 
 
-_BY_START = attrgetter("start")
+def _start(function: Function) -> int:
+    return function.start
 
 
 class FunctionTable:
@@ -121,7 +121,7 @@ class FunctionTable:
 
 def find(functions: list[Function], instruction: int) -> Function | None:
     """The one of a section's functions, sorted by start, that covers an instruction, or None."""
-    position = bisect_right(functions, instruction, key=_BY_START) - 1
+    position = bisect_right(functions, instruction, key=_start) - 1
     if position < 0:
         return None
     function = functions[position]
@@ -157,5 +157,5 @@ def read_functions(container: Container, code: dict[int, Section]) -> FunctionTa
         function.is_hidden = function.is_global and symbol.is_hidden
         sections[section.index].append(function)
     for functions in sections.values():
-        functions.sort(key=_BY_START)
+        functions.sort(key=_start)
     return FunctionTable(sections)

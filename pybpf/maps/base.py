@@ -11,7 +11,7 @@ Rules of this package:
 from __future__ import annotations
 
 import os
-import warnings
+from _warnings import warn  # the built-in part of `warnings`, see pybpf.syscall.fd
 
 from pybpf import syscall
 from pybpf.constants import MAP_TYPE_NAMES
@@ -311,7 +311,7 @@ class Map:
     def __del__(self) -> None:
         fd = getattr(self, "_fd", None)  # absent when __init__ was given wrong arguments
         if fd is not None and not fd.closed:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             self.close()
 
     def __repr__(self) -> str:

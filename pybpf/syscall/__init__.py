@@ -214,9 +214,8 @@ def __getattr__(name: str) -> object:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'pybpf.syscall' has no attribute {name!r}")
-    from importlib import import_module
-
-    value: object = getattr(import_module(f"pybpf.syscall.{home}"), name)
+    # importlib.import_module() would do, but importing importlib costs 0.3 ms.
+    value: object = getattr(__import__(f"pybpf.syscall.{home}", fromlist=(name,)), name)
     globals()[name] = value
     return value
 

@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import os
-import warnings
+from _warnings import warn  # the built-in part of `warnings`: costs nothing, and works while Python shuts down
 
 from pybpf.errors import ClosedError
 
@@ -100,7 +100,7 @@ class FD:
 
     def __del__(self) -> None:
         if self._fd >= 0:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             self.close()
 
     def __repr__(self) -> str:
