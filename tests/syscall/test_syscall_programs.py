@@ -164,16 +164,21 @@ def test_types_of_a_program() -> None:
             assert len(info.jited_line_info) in (0, 1) and len(info.jited_func_lens) in (0, 1)
         with pytest.raises(BPFError) as error:
             syscall.prog_load(1, returns(0), core_relos=struct.pack("=IIII", 0, number, 1 << 20, 0), **options)
-        assert error.value.errno == errno.EINVAL
+        assert error.value.errno in (errno.EINVAL, errno.E2BIG)  # E2BIG before Linux 5.17
 
 
 def test_attach_to_a_cgroup_without_a_link(cgroup: int) -> None:
     with load(BPF_PROG_TYPE_CGROUP_SKB, 1) as first, load(BPF_PROG_TYPE_CGROUP_SKB, 1) as second:
         ids = [syscall.prog_info(fd).id for fd in (first, second)]
         syscall.prog_attach(cgroup, first, BPF_CGROUP_INET_EGRESS, flags=BPF_F_ALLOW_MULTI)
-        found = syscall.prog_query(cgroup, BPF_CGROUP_INET_EGRESS, prog_attach_flags=True)
+        found = syscall.prog_query(cgroup, BPF_CGROUP_INET_EGRESS)
         assert found.prog_ids == ids[:1] and found.attach_flags == BPF_F_ALLOW_MULTI
-        assert found.prog_attach_flags == [BPF_F_ALLOW_MULTI] and "1 programs" in repr(found)
+        assert found.prog_attach_flags == [] and "1 programs" in repr(found)
+        try:
+            found = syscall.prog_query(cgroup, BPF_CGROUP_INET_EGRESS, prog_attach_flags=True)
+            assert found.prog_attach_flags == [BPF_F_ALLOW_MULTI]
+        except BPFError as error:
+            assert error.errno in (errno.E2BIG, errno.EINVAL)  # before Linux 6.1
         syscall.prog_attach(
             cgroup, second, BPF_CGROUP_INET_EGRESS, flags=BPF_F_ALLOW_MULTI | BPF_F_REPLACE, replace_bpf_fd=first
         )
