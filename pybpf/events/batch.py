@@ -9,8 +9,8 @@ Rules of this module:
 
 from __future__ import annotations
 
+from _operator import add, length_hint  # the built-in part of `operator`, which takes 0.2 ms to import
 from itertools import chain, repeat
-from operator import add, length_hint
 from struct import iter_unpack
 
 TYPE_CHECKING = False

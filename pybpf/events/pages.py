@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
 from pybpf.syscall.memory import map_memory
 
@@ -55,6 +54,8 @@ class Pages:
             self._views.pop().release()
         while self._mappings:
             # A slice that a user keeps of a reserved sample holds the memory; it goes when the slice goes.
-            with suppress(BufferError):
+            try:
                 self._mappings.pop().close()
+            except BufferError:
+                continue
         self.fd.close()
