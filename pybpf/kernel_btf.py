@@ -40,6 +40,12 @@ def module_btfs() -> Iterator[BTF]:
             continue
 
 
+def kernel_btfs() -> Iterator[BTF]:
+    """The BTF of vmlinux, then that of every module."""
+    yield kernel.vmlinux()
+    yield from module_btfs()
+
+
 class ModuleDescriptors:
     """Descriptors of module BTF objects, opened once each and kept until `close()`.
 

@@ -2,12 +2,13 @@
 
 The order, and why:
 
+0. which programs are wanted: struct_ops maps decide about theirs;
 1. extern values, because maps and instructions hold them;
 2. CO-RE relocation of each function, before functions are copied into the programs that call them;
 3. the object's BTF, because maps and programs name it;
 4. maps: create, fill, freeze, map into memory;
 5. programs: put the functions together, write map descriptors and kernel addresses into the instructions, load;
-6. what needs programs: slots of program arrays.
+6. what needs programs: slots of program arrays, values of struct_ops maps.
 
 Whatever fails, everything made so far is closed again, in reverse order.
 
@@ -25,7 +26,7 @@ from pybpf.btf.relocation import Relocator
 from pybpf.elf.datasec import kernel_btf
 from pybpf.elf.linking import link
 from pybpf.errors import ObjectError
-from pybpf.kernel_btf import ModuleDescriptors, find_attach_target, module_btfs
+from pybpf.kernel_btf import ModuleDescriptors, find_attach_target, kernel_btfs, module_btfs
 from pybpf.map_creation import MapCreator
 from pybpf.object_btf import load_btf
 from pybpf.program import Program
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pybpf.btf.relocation import Resolution
     from pybpf.maps import Map
     from pybpf.spec import Function, ObjectSpec, ProgramSpec
+    from pybpf.struct_ops import StructOps
     from pybpf.syscall.fd import FD
 
 
@@ -75,15 +77,17 @@ class Loader:
     def __init__(self, spec: ObjectSpec, options: Options) -> None:
         self.spec = spec
         self.options = options
-        self._creator = MapCreator(spec, options)
+        self._modules = ModuleDescriptors()
+        self._creator = MapCreator(spec, options, self._modules)
         self.maps = self._creator.maps
         self.programs: dict[str, Program] = {}
         self.btf_fd: FD | None = None
-        self._modules = ModuleDescriptors()
         self._patched: dict[Function, bytearray] = {}
         self._relocated: dict[Function, list[Resolution]] = {}
         self._ksyms: dict[str, externs.Resolution] = {}
         self._relocator: Relocator | None = None
+        self._struct_ops: StructOps | None = None
+        self._wanted: list[ProgramSpec] = []
 
     def run(self) -> None:
         if self.spec.byte_order != sys.byteorder:
@@ -94,6 +98,7 @@ class Loader:
         if unknown:
             raise ObjectError(f"{self.spec.name} has no map {min(unknown)!r} to reuse a descriptor for")
         try:
+            self._choose_programs()
             self._ksyms = externs.resolve_ksyms(self.spec, kernel.vmlinux, module_btfs)
             self._fill_kconfig()
             self._relocate_functions()
@@ -101,10 +106,10 @@ class Loader:
             self._creator.btf_fd = self.btf_fd
             self._creator.create_all()
             code = ProgramCode(self.spec, self.maps, self._ksyms, self._modules)
-            for program in self.spec.programs.values():
-                if program.autoload:
-                    self.programs[program.name] = self._load_program(program, code)
+            for program in self._wanted:
+                self.programs[program.name] = self._load_program(program, code)
             self._creator.fill_program_arrays(self.programs)
+            self._creator.fill_struct_ops(self.programs)
         except BaseException:
             self.undo()
             raise
@@ -118,6 +123,20 @@ class Loader:
         self._creator.undo()
         if self.btf_fd is not None:
             self.btf_fd.close()
+
+    def _choose_programs(self) -> None:
+        """Which programs to load: their own `autoload`, or the struct_ops maps that name them."""
+        programs = self.spec.programs.values()
+        if any(one.struct_ops is not None for one in self.spec.maps.values()) or any(
+            program.type_number == c.BPF_PROG_TYPE_STRUCT_OPS for program in programs
+        ):
+            from pybpf.struct_ops import StructOps
+
+            self._struct_ops = StructOps(self.spec, kernel_btfs)
+            self._creator.layouts = self._struct_ops.layouts
+            self._wanted = [program for program in programs if self._struct_ops.is_loaded(program)]
+        else:
+            self._wanted = [program for program in programs if program.autoload]
 
     # Externs
 
@@ -142,7 +161,7 @@ class Loader:
 
     def _relocate_functions(self) -> None:
         """Relocate entry programs that will be loaded, and every subprogram: any of them may call it."""
-        wanted = {program.function for program in self.spec.programs.values() if program.autoload}
+        wanted = {program.function for program in self._wanted}
         for function in self.spec.functions:
             if function.core_relocations and (function in wanted or not function.is_entry):
                 code = bytearray(function.instructions)
@@ -186,6 +205,13 @@ class Loader:
             "prog_flags": spec.flags,
             "kern_version": self.spec.kernel_version or 0,
         }
+        if self._struct_ops is not None and spec.name in self._struct_ops.targets:
+            target = self._struct_ops.targets[spec.name]
+            fields["attach_btf_id"] = target.type_id
+            fields["expected_attach_type"] = target.member
+            if target.module:
+                fields["attach_btf_obj_fd"] = self._modules.get(target.module)
+            return fields
         if spec.type_number not in ATTACHES_BY_BTF or spec.attach_type_number in MULTI_ATTACH:
             return fields
         if spec.attach_program is not None:

@@ -27,11 +27,14 @@ from pybpf.syscall.fd import FD, duplicate
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
+    from pybpf.kernel_btf import ModuleDescriptors
     from pybpf.loading import Options
     from pybpf.maps import Map
     from pybpf.program import Program
     from pybpf.spec import MapSpec, ObjectSpec
+    from pybpf.struct_ops import Layout
     from pybpf.syscall import MapInfo
 
 NAME_LENGTH = 15
@@ -64,11 +67,14 @@ class MapCreator:
     Attributes:
         maps: what has been made, by name.
         btf_fd: the object's BTF in the kernel, once it is there.
+        layouts: the kernel's form of struct_ops maps, by name.
     """
 
-    def __init__(self, spec: ObjectSpec, options: Options) -> None:
+    def __init__(self, spec: ObjectSpec, options: Options, modules: ModuleDescriptors) -> None:
         self.spec = spec
         self.options = options
+        self.layouts: Mapping[str, Layout] = {}
+        self._modules = modules
         self.btf_fd: FD | None = None
         self.maps: dict[str, Map] = {}
         self._pinned: list[Map] = []
@@ -94,6 +100,15 @@ class MapCreator:
                 program = programs.get(name)
                 if program is not None:
                     syscall.map_update_elem(made.fileno(), u32(slot), u32(program.fileno()))
+
+    def fill_struct_ops(self, programs: Mapping[str, Program]) -> None:
+        """Give each struct_ops map the value that attaching it will register."""
+        from pybpf.maps.struct_ops import StructOpsMap
+
+        for name, layout in self.layouts.items():
+            made = self.maps[name]
+            if isinstance(made, StructOpsMap):
+                made.prepare(layout.value({program: programs[program].fileno() for program, _ in layout.slots}))
 
     def undo(self) -> None:
         """Remove the pins that were made, and close the maps."""
@@ -142,6 +157,7 @@ class MapCreator:
 
         `shape` is what the kernel says of a map that was not made from the spec.
         """
+        layout = self.layouts.get(spec.name)
         try:
             from pybpf.btf.codec import codec
 
@@ -149,6 +165,8 @@ class MapCreator:
             btf = None if spec.is_internal else spec.btf
             key_codec = codec(btf, spec.key_type_id) if btf is not None and spec.key_type_id else None
             value_codec = codec(btf, spec.value_type_id) if btf is not None and spec.value_type_id else None
+            if layout is not None:
+                btf, value_codec = layout.btf, codec(layout.btf, layout.value_type_id)
         except BaseException:
             fd.close()
             raise
@@ -157,7 +175,7 @@ class MapCreator:
             name=spec.name,
             type_number=spec.type_number if shape is None else shape.type,
             key_size=spec.key_size if shape is None else shape.key_size,
-            value_size=spec.value_size if shape is None else shape.value_size,
+            value_size=self._value_size(spec) if shape is None else shape.value_size,
             max_entries=_max_entries(spec) if shape is None else shape.max_entries,
             flags=spec.flags if shape is None else shape.map_flags,
             map_extra=spec.map_extra if shape is None else shape.map_extra,
@@ -167,46 +185,64 @@ class MapCreator:
             spec=spec,
         )
 
+    def _value_size(self, spec: MapSpec) -> int:
+        """Bytes of a value; those of a struct_ops map are the kernel's."""
+        layout = self.layouts.get(spec.name)
+        return spec.value_size if layout is None else layout.value_size
+
     def _create(self, spec: MapSpec) -> FD:
-        """BPF_MAP_CREATE, with what older kernels lack left out after the first refusal."""
+        """BPF_MAP_CREATE; without types when the kernel refuses the map with them."""
+        fields = self._attributes(spec)
+        types = self._types(spec)
         inner_fd: FD | None = None
         try:
             if spec.inner is not None:
-                inner_fd = self._create(spec.inner)
-            with_btf = (
-                self.btf_fd is not None
-                and (spec.key_type_id or spec.value_type_id)
-                and spec.type_number not in NO_BTF_MAPS
-            )
-            first: BPFError | None = None
-            for typed in (True, False) if with_btf else (False,):
+                inner_fd = fields["inner_map_fd"] = self._create(spec.inner)
+            try:
+                return compat.with_memlock(syscall.map_create, spec.type_number, **fields, **types)
+            except BPFError as error:
+                refusal = error
+            if types:
                 try:
-                    return compat.with_memlock(
-                        syscall.map_create,
-                        spec.type_number,
-                        key_size=spec.key_size,
-                        value_size=spec.value_size,
-                        max_entries=_max_entries(spec),
-                        map_flags=spec.flags,
-                        name=spec.kernel_name[:NAME_LENGTH],
-                        inner_map_fd=inner_fd,
-                        numa_node=spec.numa_node,
-                        ifindex=spec.ifindex,
-                        map_extra=spec.map_extra,
-                        btf_fd=self.btf_fd if typed else None,
-                        btf_key_type_id=spec.key_type_id if typed else 0,
-                        btf_value_type_id=spec.value_type_id if typed else 0,
-                    )
-                except BPFError as error:
-                    first = first or error
-            assert first is not None
-            first.what = f"map {spec.name!r}"
-            if first.errno in (errno.EPERM, errno.EACCES):
-                first.hint = permission_hint()
-            raise first
+                    return compat.with_memlock(syscall.map_create, spec.type_number, **fields)
+                except BPFError:
+                    pass
         finally:
             if inner_fd is not None:
                 inner_fd.close()
+        refusal.what = f"map {spec.name!r}"
+        if refusal.errno in (errno.EPERM, errno.EACCES):
+            refusal.hint = permission_hint()
+        raise refusal
+
+    def _attributes(self, spec: MapSpec) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "key_size": spec.key_size,
+            "value_size": self._value_size(spec),
+            "max_entries": _max_entries(spec),
+            "map_flags": spec.flags,
+            "name": spec.kernel_name[:NAME_LENGTH],
+            "numa_node": spec.numa_node,
+            "ifindex": spec.ifindex,
+            "map_extra": spec.map_extra,
+        }
+        layout = self.layouts.get(spec.name)
+        if layout is not None:
+            fields["btf_fd"] = self.btf_fd  # the kernel wants some, although the value's type is its own
+            fields["btf_vmlinux_value_type_id"] = layout.value_type_id
+            if layout.module:
+                fields["value_type_btf_obj_fd"] = self._modules.get(layout.module)
+        return fields
+
+    def _types(self, spec: MapSpec) -> dict[str, Any]:
+        """The fields that tell the kernel the types of keys and values; none where it does not take them."""
+        if self.btf_fd is None or not (spec.key_type_id or spec.value_type_id) or spec.type_number in NO_BTF_MAPS:
+            return {}
+        return {
+            "btf_fd": self.btf_fd,
+            "btf_key_type_id": spec.key_type_id,
+            "btf_value_type_id": spec.value_type_id,
+        }
 
     def _fill(self, fd: FD, spec: MapSpec) -> None:
         """Write the initial image of a data map; freeze it when programs may only read it."""

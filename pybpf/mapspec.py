@@ -18,7 +18,10 @@ from pybpf.errors import ObjectError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pybpf.abi import MapType
+    from pybpf.btf.kinds import Member
     from pybpf.btf.reader import BTF
     from pybpf.elf.datasec import DatasecLayout
 
@@ -69,22 +72,71 @@ def check_number(what: str, value: int, limit: int = U32_MAX) -> int:
 
 
 class StructOpsSpec:
-    """What a struct_ops map is filled with.
+    """What a struct_ops map is filled with: the members of its struct by name.
+
+    A function pointer's value is the name of the program that implements it, or None; what else there is has the value
+    that its type gives (`pybpf.btf.codec`). Both may be set until the object is loaded.
+
+    >>> spec.maps["mine"].struct_ops["name"] = "bpf_mine"
 
     Attributes:
         type_id: the local struct in the object's BTF, for example ``struct tcp_congestion_ops``.
         type_name: its name without a ``___flavor``; the kernel's value type is ``bpf_struct_ops_<type_name>``.
-        programs: byte offset of a function pointer in the local struct -> name of the program that implements it.
-        members: the same programs by member name.
+        programs: byte offset of a function pointer in the local struct -> name of the program, as the file has it.
+        members: name of a function pointer -> name of the program that will be set.
     """
 
-    __slots__ = ("members", "programs", "type_id", "type_name")
+    __slots__ = ("_owner", "members", "programs", "type_id", "type_name")
 
-    def __init__(self, type_id: int, type_name: str) -> None:
+    def __init__(self, owner: MapSpec, type_id: int, type_name: str) -> None:
+        self._owner = owner
         self.type_id = type_id
         self.type_name = type_name
         self.programs: dict[int, str] = {}
         self.members: dict[str, str] = {}
+
+    def _find(self, name: str) -> tuple[BTF, Member, bool]:
+        """The object's BTF, the member, and whether it is a pointer. Raises KeyError."""
+        from pybpf.btf.kinds import Ptr, Struct
+
+        btf = self._owner.btf
+        assert btf is not None  # such a map is made from BTF
+        struct = btf.type(self.type_id)
+        assert isinstance(struct, Struct)
+        for member in struct.members:
+            if member.name == name and not member.bitfield_size:
+                return btf, member, isinstance(btf.resolve(member.type_id), Ptr)
+        raise KeyError(f"struct {self.type_name} has no member {name!r} that can be set")
+
+    def __getitem__(self, name: str) -> Any:
+        """The program's name or None for a pointer, else the value."""
+        from pybpf.btf.codec import codec
+
+        btf, member, is_pointer = self._find(name)
+        if is_pointer:
+            return self.members.get(name)
+        assert self._owner.data is not None
+        return codec(btf, member.type_id).decode(self._owner.data, member.bit_offset // 8)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """Set a value, or the program of a function pointer by its name; None for no program.
+
+        Raises:
+            KeyError: the struct has no such member.
+            TypeError, ValueError, OverflowError: the value does not fit the member's type.
+        """
+        from pybpf.btf.codec import codec
+
+        btf, member, is_pointer = self._find(name)
+        if not is_pointer:
+            assert self._owner.data is not None
+            codec(btf, member.type_id).encode_into(self._owner.data, member.bit_offset // 8, value)
+        elif value is None:
+            self.members.pop(name, None)
+        elif isinstance(value, str):
+            self.members[name] = value
+        else:
+            raise TypeError(f"{name} of struct {self.type_name} takes the name of a program, not {value!r}")
 
     def __repr__(self) -> str:
         return f"<StructOpsSpec {self.type_name!r} {self.members}>"
@@ -112,6 +164,7 @@ class MapSpec:
         is_internal: made from a data section or from kconfig externs, not from a map definition.
         is_read_only: its content is frozen after it is filled (``.rodata``, ``.kconfig``).
         autocreate: whether it is created at load.
+        autoattach: whether ``Object.attach()`` attaches it, if it is a struct_ops map.
         struct_ops: what a struct_ops map is filled with, else None.
         btf: the object's type information, or None.
         datasec: the layout of the data section behind it, or None.
@@ -125,6 +178,7 @@ class MapSpec:
         "_max_entries",
         "_type_number",
         "_value_size",
+        "autoattach",
         "autocreate",
         "btf",
         "datasec",
@@ -172,6 +226,7 @@ class MapSpec:
         self.is_internal = False
         self.is_read_only = False
         self.autocreate = True
+        self.autoattach = True
         self.struct_ops: StructOpsSpec | None = None
         self.datasec: DatasecLayout | None = None
         self._data: bytearray | None = None
@@ -337,7 +392,10 @@ class MapSpec:
             self.is_internal,
             self.is_read_only,
             self.autocreate,
-            None if ops is None else (ops.type_id, ops.type_name, tuple(sorted(ops.programs.items()))),
+            self.autoattach,
+            None
+            if ops is None
+            else (ops.type_id, ops.type_name, sorted(ops.programs.items()), sorted(ops.members.items())),
         )
 
     def __repr__(self) -> str:

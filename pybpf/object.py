@@ -100,7 +100,7 @@ class Object:
         return self.spec.btf
 
     def attach(self, *, strict: bool = True) -> Links:
-        """Attach every program whose section says to what, in the order of the file.
+        """Attach every program whose section says to what, in the order of the file, then the struct_ops maps.
 
         Programs whose section names no target (``xdp``, ``tc``, ``cgroup/...``) are left for their own
         ``program.attach_...()`` and are listed in the result's `skipped`.
@@ -121,6 +121,9 @@ class Object:
         try:
             for program in self.programs.values():
                 self._attach_one(program, links, strict)
+            for made in self.maps.values():
+                if made.type_number == c.BPF_MAP_TYPE_STRUCT_OPS:
+                    self._attach_struct_ops(made, links, strict)
         except BaseException:
             links.close()
             raise
@@ -131,6 +134,8 @@ class Object:
         from pybpf.links import auto_attaches
 
         assert program.spec is not None  # programs of an object come from its spec
+        if program.type_number == c.BPF_PROG_TYPE_STRUCT_OPS:
+            return  # its map is what is attached
         if not program.spec.autoattach:
             links.skipped.append((program, "autoattach is off"))
             return
@@ -143,6 +148,21 @@ class Object:
             if strict:
                 raise
             links.failed.append((program, error))
+
+    @staticmethod
+    def _attach_struct_ops(made: Map, links: Links, strict: bool) -> None:
+        from pybpf.maps.struct_ops import StructOpsMap
+
+        assert isinstance(made, StructOpsMap)
+        if made.spec is not None and not made.spec.autoattach:
+            links.skipped.append((made, "autoattach is off"))
+            return
+        try:
+            links.append(made.attach())
+        except BPFError as error:
+            if strict:
+                raise
+            links.failed.append((made, error))
 
     # Closing
 

@@ -124,7 +124,10 @@ def _attach_rest(obj: Object, links: Links, options: Namespace) -> None:
 
     skipped = []
     for left, reason in links.skipped:
-        program = obj.programs[left.name]
+        program = obj.programs.get(left.name)
+        if program is None:  # a struct_ops map
+            skipped.append((left, reason))
+            continue
         section = program.spec.section if program.spec is not None else ""
         try:
             if program.type_number == c.BPF_PROG_TYPE_XDP and program.attach_type_number == c.BPF_XDP:

@@ -57,7 +57,7 @@ def read_struct_ops(container: Container, section: Section, layout: DatasecLayou
         )
         spec.autocreate = not section.name.startswith("?")
         spec.data = content[offset : offset + struct.size]
-        spec.struct_ops = StructOpsSpec(struct.id, essential_name(struct.name))
+        spec.struct_ops = StructOpsSpec(spec, struct.id, essential_name(struct.name))
         found.append((offset, spec))
     return found
 

@@ -52,7 +52,7 @@ METHODS: dict[int, str] = {
     c.BPF_PROG_TYPE_SK_LOOKUP: "sk_lookup programs need a network namespace: use program.attach_netns(namespace)",
     c.BPF_PROG_TYPE_SK_REUSEPORT: "sk_reuseport programs need a socket: use program.attach_reuseport(socket)",
     c.BPF_PROG_TYPE_NETFILTER: "netfilter programs need a hook: use program.attach_netfilter(hook)",
-    c.BPF_PROG_TYPE_STRUCT_OPS: "struct_ops programs are attached through their map",
+    c.BPF_PROG_TYPE_STRUCT_OPS: "struct_ops programs are attached through their map: obj.maps[name].attach()",
     c.BPF_PROG_TYPE_SYSCALL: "syscall programs are not attached: use program.test_run()",
 }
 """Program type: what to do when the section does not say where to attach."""

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import errno
 import os
+from _warnings import warn  # the built-in part of `warnings`, see pybpf.syscall.fd
 
 from pybpf import syscall
-from pybpf.constants import BPF_F_REPLACE, BPF_LINK_TYPE_ITER
+from pybpf.constants import BPF_F_REPLACE, BPF_LINK_TYPE_ITER, BPF_LINK_TYPE_STRUCT_OPS
 from pybpf.errors import BPFError, BPFNotFoundError, ClosedError, NotSupportedError, ObjectError
 from pybpf.links.refusal import CAP_SYS_ADMIN, permission_hints, refused
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from pybpf.abi import LinkType
     from pybpf.btf.reader import BTF
+    from pybpf.maps.struct_ops import StructOpsMap
     from pybpf.spec import ProgramSpec
     from pybpf.syscall import FD, LinkInfo
     from pybpf.tracefs import ProbeEvent
@@ -237,9 +239,7 @@ class Link:
 
     def __del__(self) -> None:
         if getattr(self, "_open", False):
-            import warnings
-
-            warnings.warn(f"unclosed link: {self._words()}", ResourceWarning, stacklevel=2, source=self)
+            warn(f"unclosed link: {self._words()}", ResourceWarning, stacklevel=2, source=self)
             self.close()
 
     def _words(self) -> str:
@@ -318,14 +318,14 @@ class Links(list[Link]):
     """A group of links that are closed together, the last one first. A context manager.
 
     Attributes:
-        skipped: programs that were left out, each with the reason.
-        failed: programs that could not be attached, each with the error.
+        skipped: programs and struct_ops maps that were left out, each with the reason.
+        failed: programs and struct_ops maps that could not be attached, each with the error.
     """
 
     def __init__(self, links: Iterable[Link] = ()) -> None:
         super().__init__(links)
-        self.skipped: list[tuple[Attachable, str]] = []
-        self.failed: list[tuple[Attachable, Exception]] = []
+        self.skipped: list[tuple[Attachable | StructOpsMap, str]] = []
+        self.failed: list[tuple[Attachable | StructOpsMap, Exception]] = []
 
     def close(self) -> None:
         """Closes every link; the first error is raised after all have been tried."""
@@ -397,6 +397,10 @@ def _adopt(fd: FD, pin_path: str) -> Link:
         from pybpf.links.iter import IterLink
 
         make = IterLink
+    elif info.type == BPF_LINK_TYPE_STRUCT_OPS:
+        from pybpf.links.struct_ops import StructOpsLink
+
+        make = StructOpsLink
     link = make(fd, kind_of(info), target_of(info))
     link._id = info.id
     link._pin_path = pin_path
