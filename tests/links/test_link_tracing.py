@@ -178,7 +178,7 @@ def test_lsm(trampoline: Callable[..., Program], counter: Counter) -> None:
 
 
 def test_fentry_cookie(loader: Callable[..., Program], counter: Counter) -> None:
-    if not has_member("bpf_tramp_link", "cookie"):
+    if not has_member("bpf_tramp_link", "cookie") and not has_member("bpf_tramp_node", "cookie"):
         pytest.skip("the kernel has no cookies of tracing programs (Linux 5.18)")
     try:
         program = loader(
