@@ -5,10 +5,10 @@ The public names and nothing else. Each is imported on first use, so that `impor
 
 from __future__ import annotations
 
+from pybpf.lazy import lazy_names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pybpf.errors import (
         BPFError,
         BTFError,
@@ -72,15 +72,4 @@ __all__ = [  # noqa: RUF022  (the order a reader wants)
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'pybpf' has no attribute {name!r}")
-    # importlib.import_module() would do, but importing importlib costs 0.3 ms.
-    value = getattr(__import__(f"pybpf.{home}", fromlist=(name,)), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(globals(), _HOME)

@@ -273,7 +273,10 @@ class LiveGlobals:
         return [(name, self[name]) for name in self]
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        try:
+            return self[name]
+        except KeyError:
+            return default
 
     def close(self) -> None:
         while self._memory:

@@ -5,6 +5,8 @@ The loader needs only `pybpf.asm.slots`, so the rest is imported when it is firs
 
 from __future__ import annotations
 
+from pybpf.lazy import lazy_names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf.asm.disasm import disassemble
@@ -21,10 +23,4 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # importlib.import_module() would do, but importing importlib costs 0.3 ms.
-    value = getattr(__import__(f"{__name__}.{_MODULES[name]}", fromlist=(name,)), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(globals(), _MODULES)

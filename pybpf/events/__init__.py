@@ -8,10 +8,10 @@ Each name is imported on first use.
 
 from __future__ import annotations
 
+from pybpf.lazy import lazy_names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pybpf.events.batch import Batch
     from pybpf.events.perfbuf import PerfBuffer
     from pybpf.events.reader import EventReader
@@ -42,15 +42,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'pybpf.events' has no attribute {name!r}")
-    # importlib.import_module() would do, but importing importlib costs 0.3 ms.
-    value = getattr(__import__(f"pybpf.events.{home}", fromlist=(name,)), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(globals(), _HOME)

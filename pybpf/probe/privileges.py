@@ -35,8 +35,7 @@ def effective_capabilities() -> int:
 
 
 def has_capability(number: int) -> bool:
-    """True when this process has the capability, or CAP_SYS_ADMIN, which stands in for CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN
-    in bpf(2)."""
+    """True when this process has the capability, or CAP_SYS_ADMIN, which bpf(2) takes in its place."""
     mask = effective_capabilities()
     return bool(mask >> number & 1 or mask >> CAP_SYS_ADMIN & 1)
 

@@ -14,6 +14,8 @@ Descriptors come as `FD`, which has one owner; refusals as `BPFError`. `add_obse
 
 from __future__ import annotations
 
+from pybpf.lazy import lazy_names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf.syscall.cpus import cpu_list, possible_cpus
@@ -210,15 +212,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'pybpf.syscall' has no attribute {name!r}")
-    # importlib.import_module() would do, but importing importlib costs 0.3 ms.
-    value: object = getattr(__import__(f"pybpf.syscall.{home}", fromlist=(name,)), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__ = lazy_names(globals(), _HOME)
