@@ -16,7 +16,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 PURE = ("pybpf.elf", "pybpf.btf", "pybpf.asm", "pybpf.spec", "pybpf.mapspec", "pybpf.variables")
-PURE_MAY_IMPORT = (*PURE, "pybpf.errors", "pybpf.constants", "pybpf.abi")
+PURE_MAY_IMPORT = (*PURE, "pybpf.errors", "pybpf.constants", "pybpf.abi", "pybpf.lazy")
 HEAVY = ("dataclasses", "typing", "enum", "re", "logging", "pathlib", "asyncio", "inspect", "elftools", "resource")
 
 

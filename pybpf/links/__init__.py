@@ -6,12 +6,11 @@ gives a `Link` (or `Links`), which detaches when it is closed.
 
 from __future__ import annotations
 
+from pybpf.lazy import lazy_names
 from pybpf.links.base import Attachment, Link, Links, PerfLink, iter_links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pybpf.links.auto import attach, auto_attaches
     from pybpf.links.cgroup import attach_cgroup
     from pybpf.links.iter import IterLink, attach_iter
@@ -104,11 +103,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'pybpf.links' has no attribute {name!r}")
-    # importlib.import_module() would do, but importing importlib costs 0.3 ms.
-    value = getattr(__import__(f"pybpf.links.{home}", fromlist=(name,)), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(globals(), _HOME)

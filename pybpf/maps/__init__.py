@@ -22,12 +22,11 @@ from __future__ import annotations
 
 from pybpf import constants as c
 from pybpf import syscall
+from pybpf.lazy import lazy_names
 from pybpf.maps.base import Map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pybpf.btf.codec import Codec
     from pybpf.btf.reader import BTF
     from pybpf.maps.array import ArrayMap, PerCpuArrayMap
@@ -187,18 +186,7 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'pybpf.maps' has no attribute {name!r}")
-    # importlib.import_module() would do, but importing importlib costs 0.3 ms.
-    value = getattr(__import__(f"pybpf.maps.{home}", fromlist=(name,)), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(globals(), _HOME)
 
 
 def class_of(type_number: int) -> type[Map]:
