@@ -897,4 +897,4 @@ PERF_IOCTLS: dict[str, tuple[str, int, int]] = {
     "PERF_EVENT_IOC_QUERY_BPF": ("WR", 10, 0),
     "PERF_EVENT_IOC_MODIFY_ATTRIBUTES": ("W", 11, 0),
 }
-"""The ioctls of a perf event: name -> (direction, number, argument size; with a direction, 0 is a pointer)."""
+"""Perf event ioctls: name -> (direction, number, argument size); size 0 and a direction: a pointer."""
