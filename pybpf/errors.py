@@ -16,12 +16,13 @@ import os
 ENOTSUPP = 524
 """Kernel-internal errno that bpf(2) leaks to user space (include/linux/errno.h)."""
 
+_NAMES = {ENOTSUPP: "ENOTSUPP", _errno.EOPNOTSUPP: "EOPNOTSUPP", _errno.EAGAIN: "EAGAIN"}
+"""Names that `errno.errorcode` lacks, or has another word for."""
+
 
 def errno_name(number: int) -> str:
     """The symbolic name of an errno: ``13`` gives ``"EACCES"``; an unknown one gives its digits."""
-    if number == ENOTSUPP:
-        return "ENOTSUPP"
-    return _errno.errorcode.get(number, str(number))
+    return _NAMES.get(number) or _errno.errorcode.get(number, str(number))
 
 
 def errno_text(number: int) -> str:
