@@ -41,17 +41,16 @@ class Records:
         record_size: in bytes, a multiple of 4.
         data: all records, in host byte order.
         count: how many there are.
-        offsets: the instruction offset in bytes of each record, in file order.
     """
 
-    __slots__ = ("_sorted", "count", "data", "offsets", "record_size")
+    __slots__ = ("_offsets", "_sorted", "count", "data", "record_size")
 
     def __init__(self, record_size: int, data: memoryview) -> None:
         self.record_size = record_size
         self.data = data
         self.count = len(data) // record_size
-        self.offsets: tuple[int, ...] = tuple(data.cast("I")[:: record_size // 4].tolist())
-        self._sorted = all(map(int.__le__, self.offsets, self.offsets[1:]))
+        self._offsets: tuple[int, ...] | None = None
+        self._sorted = False
 
     def __len__(self) -> int:
         return self.count
@@ -59,24 +58,53 @@ class Records:
     def __repr__(self) -> str:
         return f"<Records {self.count} of {self.record_size} bytes>"
 
-    def slice(self, start_byte: int, end_byte: int) -> bytes:
-        """The whole records whose instruction offset is in [start_byte, end_byte), in file order."""
-        size = self.record_size
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The instruction offset in bytes of each record, in file order."""
+        if self._offsets is None:
+            self._offsets = tuple(self.column(0))
+            self._sorted = self._offsets == tuple(sorted(self._offsets))
+        return self._offsets
+
+    def column(self, number: int) -> list[int]:
+        """One 32-bit field of every record."""
+        found: list[int] = self.data.cast("I")[number :: self.record_size // 4].tolist()
+        return found
+
+    def part(self, start_byte: int, end_byte: int) -> Records:
+        """The records whose instruction offset is in [start_byte, end_byte), in file order."""
+        offsets, size = self.offsets, self.record_size
         if self._sorted:
             from bisect import bisect_left
 
-            first = bisect_left(self.offsets, start_byte)
-            last = bisect_left(self.offsets, end_byte, first)
-            return bytes(self.data[first * size : last * size])
-        return b"".join(
-            bytes(self.data[index * size : (index + 1) * size])
-            for index, offset in enumerate(self.offsets)
+            first = bisect_left(offsets, start_byte)
+            last = bisect_left(offsets, end_byte, first)
+            return Records(size, self.data[first * size : last * size])
+        chosen = [
+            self.data[index * size : (index + 1) * size]
+            for index, offset in enumerate(offsets)
             if start_byte <= offset < end_byte
-        )
+        ]
+        return Records(size, memoryview(b"".join(chosen)))
+
+    def slice(self, start_byte: int, end_byte: int) -> bytes:
+        """The bytes of `part()`."""
+        return bytes(self.part(start_byte, end_byte).data)
+
+    def in_order(self) -> Records:
+        """The records sorted by instruction offset; those of one instruction stay in file order."""
+        if self.offsets and not self._sorted:
+            rows = sorted(self.rows(), key=_offset_of)
+            return Records(self.record_size, memoryview(struct.pack(f"={len(self.data) // 4}I", *sum(rows, ()))))
+        return self
 
     def rows(self) -> Iterator[tuple[int, ...]]:
         """Each record as a tuple of its 32-bit fields."""
         return struct.iter_unpack(f"={self.record_size // 4}I", self.data)
+
+
+def _offset_of(row: tuple[int, ...]) -> int:
+    return row[0]
 
 
 class BTFExt:

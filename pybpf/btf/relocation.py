@@ -16,6 +16,7 @@ Source: tools/lib/bpf/relo_core.c of the Linux kernel.
 
 from __future__ import annotations
 
+from pybpf.asm import slots
 from pybpf.btf.corespec import RELOCATION_NAMES, Spec, parse, type_label
 from pybpf.btf.matching import candidate_kinds, match, types_compatible
 from pybpf.btf.patching import POISON, patch
@@ -26,11 +27,14 @@ from pybpf.errors import BTFError, RelocationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from pybpf.btf.ext import Records
     from pybpf.btf.reader import BTF
 
-__all__ = ["POISON", "CoreRelocation", "Relocator", "Resolution", "describe", "types_compatible"]
+    Row = tuple[int, int, str, int]
+
+__all__ = ["POISON", "CoreRelocation", "CoreRelocations", "Relocator", "Resolution", "describe", "types_compatible"]
 
 
 class CoreRelocation:
@@ -54,6 +58,41 @@ class CoreRelocation:
     def __repr__(self) -> str:
         name = RELOCATION_NAMES.get(self.kind, self.kind)
         return f"CoreRelocation(index={self.index}, type_id={self.type_id}, access={self.access!r}, kind={name})"
+
+
+class CoreRelocations:
+    """The CO-RE relocations of one function: a sequence of `CoreRelocation`, each made when it is asked for.
+
+    An object has thousands of them, and they are applied once. As objects they would cost 2 ms, and time in every run
+    of the garbage collector.
+    """
+
+    __slots__ = ("_records", "_start", "_strings")
+
+    def __init__(self, records: Records, start: int, strings: Mapping[int, str]) -> None:
+        """`records` are those of the function, which begins at byte `start`; `strings` has their access strings."""
+        self._records = records
+        self._start = start
+        self._strings = strings
+
+    def rows(self) -> Iterator[Row]:
+        """Index, type id, access string and kind of each."""
+        records, start = self._records, self._start
+        indexes = [(offset - start) // slots.SLOT_SIZE for offset in records.column(0)]
+        accesses = map(self._strings.__getitem__, records.column(2))
+        return zip(indexes, records.column(1), accesses, records.column(3), strict=True)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[CoreRelocation]:
+        return (CoreRelocation(*row) for row in self.rows())
+
+    def __getitem__(self, number: int) -> CoreRelocation:
+        return list(self)[number]
+
+    def __repr__(self) -> str:
+        return f"<CoreRelocations {list(self)}>"
 
 
 class Relocator:
@@ -80,6 +119,7 @@ class Relocator:
         self._modules: list[BTF] | None = None
         self._candidates: dict[int, list[tuple[BTF, int]]] = {}
         self._resolutions: dict[tuple[int, str, int], Resolution] = {}
+        self._patched: dict[tuple[int, str, int, int], tuple[int, Resolution]] = {}
 
     def resolve(self, relocation: CoreRelocation) -> Resolution:
         """What a relocation comes to.
@@ -94,8 +134,10 @@ class Relocator:
             resolution = self._resolutions[key] = self._resolve(parse(self.local, *key))
         return resolution
 
-    def apply(self, instructions: bytearray, relocations: Iterable[CoreRelocation], program: str) -> list[Resolution]:
-        """Relocate the instructions of one function in place.
+    def apply(
+        self, instructions: bytearray, relocations: Iterable[CoreRelocation] | CoreRelocations, program: str
+    ) -> list[Resolution]:
+        """Relocate the instructions of one function in place, and tell what each relocation came to.
 
         Args:
             instructions: the function's, in the object's byte order.
@@ -105,16 +147,36 @@ class Relocator:
         Raises:
             RelocationError: one cannot be resolved or applied; the instructions are then half done.
         """
+        if isinstance(relocations, CoreRelocations):
+            rows = relocations.rows()
+        else:
+            rows = iter([(one.index, one.type_id, one.access, one.kind) for one in relocations])
+        count = slots.count(instructions)
+        patched = self._patched
         resolutions = []
-        for relocation in relocations:
-            try:
-                resolution = self.resolve(relocation)
-                patch(instructions, relocation.index, resolution, self.local.byte_order)
-            except (RelocationError, BTFError) as error:
-                where = f"program {program!r}, instruction {relocation.index}"
-                raise RelocationError(f"{where}: {_subject(self.local, relocation)}: {error}") from error
-            resolutions.append(resolution)
+        with memoryview(instructions) as view, view.cast("Q") as words:
+            for index, type_id, access, kind in rows:
+                # Programs repeat themselves: the same relocation of the same instruction gives the same instruction.
+                word = words[index] if 0 <= index < count else 0
+                known = patched.get((type_id, access, kind, word))
+                if known is not None:
+                    words[index], resolution = known
+                else:
+                    is_wide = index < count and slots.opcode(instructions, index) == slots.LDIMM64
+                    resolution = self._patch(instructions, CoreRelocation(index, type_id, access, kind), program)
+                    if not is_wide:
+                        patched[type_id, access, kind, word] = words[index], resolution
+                resolutions.append(resolution)
         return resolutions
+
+    def _patch(self, instructions: bytearray, relocation: CoreRelocation, program: str) -> Resolution:
+        try:
+            resolution = self.resolve(relocation)
+            patch(instructions, relocation.index, resolution, self.local.byte_order)
+        except (RelocationError, BTFError) as error:
+            where = f"program {program!r}, instruction {relocation.index}"
+            raise RelocationError(f"{where}: {_subject(self.local, relocation)}: {error}") from error
+        return resolution
 
     def candidates(self, type_id: int) -> list[tuple[BTF, int]]:
         """The target types that may stand for a local root type: same kind, same name without flavors.

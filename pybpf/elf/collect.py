@@ -14,13 +14,13 @@ from __future__ import annotations
 from pybpf.btf.ext import BTFExt
 from pybpf.btf.kinds import LINKAGE_GLOBAL, Func
 from pybpf.btf.reader import BTF
-from pybpf.btf.relocation import CoreRelocation
+from pybpf.btf.relocation import CoreRelocations
 from pybpf.constants import BPF_MAP_TYPE_ARENA
 from pybpf.elf.container import SHF_EXECINSTR, SHT_PROGBITS, SHT_REL, SHT_RELA, Container
 from pybpf.elf.data import data_kind, data_map, kconfig_map, read_variables
 from pybpf.elf.datasec import read_datasecs, read_layouts
 from pybpf.elf.externs import KCONFIG, kconfig_size, read_externs
-from pybpf.elf.functions import INSTRUCTION_SIZE, TEXT, find, read_functions
+from pybpf.elf.functions import INSTRUCTION_SIZE, TEXT, read_functions
 from pybpf.elf.maps import LEGACY_MAPS, MAPS, read_legacy_maps, read_maps, read_values
 from pybpf.elf.relocations import Targets, read_relocations
 from pybpf.elf.struct_ops import STRUCT_OPS_SECTIONS, read_programs, read_struct_ops
@@ -289,23 +289,16 @@ def _read_core(container: Container, sections: _Sections, spec: ObjectSpec, func
         index = indexes.get(name)
         if index is None:
             raise container.error(f"section .BTF.ext: CO-RE relocations for {name!r}, which has no code")
-        of_section = functions.sections[index]
-        for offset, type_id, access_offset, kind, *_ in records.rows():
+        for offset in records.offsets:
             if offset % INSTRUCTION_SIZE:
                 raise container.error(
                     f"section .BTF.ext: CO-RE relocation at offset {offset} in {name!r}: no instruction"
                 )
-            instruction = offset // INSTRUCTION_SIZE
-            function = find(of_section, instruction)
-            if function is None:
-                continue
-            access = accesses.get(access_offset)
-            if access is None:
-                access = accesses[access_offset] = spec.btf.string(access_offset)
-            function.core_relocations.append(CoreRelocation(instruction - function.start, type_id, access, kind))
-        for function in of_section:
-            function.core_relocations.sort(key=_by_index)
-
-
-def _by_index(relocation: CoreRelocation) -> int:
-    return relocation.index
+        records = records.in_order()
+        for function in functions.sections[index]:
+            start = function.start * INSTRUCTION_SIZE
+            own = records.part(start, start + function.count * INSTRUCTION_SIZE)
+            if own:
+                for offset in set(own.column(2)) - accesses.keys():
+                    accesses[offset] = spec.btf.string(offset)
+                function.core_relocations = CoreRelocations(own, start, accesses)

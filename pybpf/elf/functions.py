@@ -18,7 +18,7 @@ from pybpf.elf.container import STB_LOCAL, STB_WEAK, STT_FUNC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybpf.btf.relocation import CoreRelocation
+    from pybpf.btf.relocation import CoreRelocation, CoreRelocations
     from pybpf.elf.container import Container, Section
     from pybpf.elf.relocations import Relocation
 
@@ -70,7 +70,7 @@ class Function:
         self.count = len(instructions) // INSTRUCTION_SIZE
         self.instructions = instructions
         self.relocations: list[Relocation] = []
-        self.core_relocations: list[CoreRelocation] = []
+        self.core_relocations: CoreRelocations | list[CoreRelocation] = []
         self.is_global = True
         self.is_weak = False
         self.is_hidden = False
