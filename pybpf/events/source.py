@@ -123,9 +123,8 @@ class EventSource(Waitable):
             self._refuse_nesting()
             try:
                 self._reading = True
-                # First what a loop took and did not get to.
-                while self._ready and len(values) < limit:
-                    values.append(self._ready.popleft())
+                if self._ready:
+                    self._reclaim(values, limit)
                 if self._error is not None:
                     error, self._error = self._error, None
                     raise error
@@ -141,6 +140,14 @@ class EventSource(Waitable):
                 raise
             finally:
                 self._reading = False
+
+    def _reclaim(self, values: list[Any], limit: int) -> None:
+        """Append what a loop took and did not get to."""
+        try:
+            while len(values) < limit:
+                values.append(self._ready.popleft())
+        except IndexError:  # that was all
+            return
 
     def _refuse_nesting(self) -> None:
         """A decode function or a signal handler must not read from the source that is calling it."""

@@ -7,10 +7,12 @@ import os
 import select
 import signal
 import struct
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from types import FrameType
 
 import pytest
@@ -408,6 +410,15 @@ def test_a_foreign_loop_watches_the_descriptor(emitter: Emitter, ring: RingBuffe
 
 
 def test_threads_share_a_ring(emitter: Emitter) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        share_a_ring(emitter)
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def share_a_ring(emitter: Emitter) -> None:
     with RingBuffer(emitter, decode=number) as ring:
         received: list[int] = []
 
@@ -415,7 +426,12 @@ def test_threads_share_a_ring(emitter: Emitter) -> None:
             for value in ring:
                 received.append(value)
 
-        readers = [threading.Thread(target=read) for _ in range(3)]
+        def poll() -> None:
+            with suppress(ClosedError):
+                while True:
+                    received.extend(ring.poll(None, 3))
+
+        readers = [threading.Thread(target=target) for target in (read, read, poll)]
         for reader in readers:
             reader.start()
         for _ in range(20):
