@@ -38,7 +38,8 @@ LEFT_OUT = (
 #: Folders that are the guest's own, though the host has them too.
 SYSTEM_FOLDERS = ("bin", "dev", "etc", "lib", "lib64", "out", "proc", "run", "sbin", "sys", "usr")
 
-SUITE = ("pytest", "-p", "no:cacheprovider", "tests")
+#: The whole suite. Of a test that takes longer than five minutes, pytest shows where it is: so a hang can be found.
+SUITE = ("pytest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=300", "tests")
 
 
 @dataclass(frozen=True)
