@@ -20,6 +20,11 @@ def descriptors() -> dict[int, str]:
     return found
 
 
+def left_open(before: dict[int, str]) -> dict[int, str]:
+    """Descriptors of the kernel's objects that are open now and were not before."""
+    return {fd: what for fd, what in descriptors().items() if before.get(fd) != what and what.startswith("anon_inode:")}
+
+
 @pytest.fixture(autouse=True)
 def no_leaked_descriptors(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test must close what it opens: BPF descriptors, and any other that it leaves behind."""
@@ -28,8 +33,9 @@ def no_leaked_descriptors(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     before = descriptors()
     yield
-    gc.collect()
-    left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what and what.startswith("anon_inode:")}
+    if left_open(before):
+        gc.collect()  # what waits for the garbage collector is not kept by anybody
+    left = left_open(before)
     assert not left, f"left open: {left}"
 
 
