@@ -62,7 +62,7 @@ _TELLERS = {
     "kretprobe": lambda info: info.func_name or hex(info.addr),
     "uprobe": lambda info: f"{info.file_name}:{info.offset:#x}",
     "uretprobe": lambda info: f"{info.file_name}:{info.offset:#x}",
-    "perf_event": lambda info: f"{getattr(info, 'event_type', '?')}:{getattr(info, 'config', 0):#x}",
+    "perf_event": lambda info: f"{info.event_type}:{info.config:#x}" if info.perf_type else "",  # told since Linux 6.6
     "tracing": lambda info: f"{hook_name(info.attach_type)} of type {info.target_btf_id}",
     "cgroup": lambda info: f"{hook_name(info.attach_type)} of cgroup {info.cgroup_id}",
     "iter": lambda info: info.target_name,

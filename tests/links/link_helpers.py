@@ -12,6 +12,7 @@ import pytest
 from pybpf import links, syscall, tracefs
 from pybpf.btf.kernel import vmlinux
 from pybpf.btf.kinds import KIND_ENUM, KIND_FUNC, KIND_STRUCT, KIND_TYPEDEF
+from pybpf.symbols.kallsyms import has_kernel_symbol
 
 
 def attached() -> set[int]:
@@ -68,6 +69,12 @@ def needs_attach_type(name: str) -> None:
 def needs_perf_link() -> None:
     if not has_enumerator("bpf_link_type", "BPF_LINK_TYPE_PERF_EVENT"):
         pytest.skip("the kernel has no perf links (Linux 5.15)")
+
+
+def needs_fprobe() -> None:
+    needs_attach_type("BPF_TRACE_KPROBE_MULTI")
+    if not has_kernel_symbol("register_fprobe_ips"):
+        pytest.skip("the kernel was built without fprobe")
 
 
 def function_id(name: str) -> int:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 import pytest
-from link_helpers import needs_attach_type, typedef_id
+from link_helpers import needs_attach_type, needs_fprobe, typedef_id
 from link_programs import Counter
 
 from pybpf import constants as c
@@ -90,6 +90,7 @@ def test_ksyscall(counting: Callable[..., Program], prefix: str, kind: str) -> N
     ],
 )
 def test_kprobe_multi(counting: Callable[..., Program], section: str, kind: str, attach_type: str) -> None:
+    needs_fprobe()
     needs_attach_type(attach_type)
     program = in_section(counting(c.BPF_PROG_TYPE_KPROBE, attach_type=getattr(c, attach_type)), section)
     with links.attach(program) as link:

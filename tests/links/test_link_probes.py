@@ -20,6 +20,7 @@ from link_helpers import (
     eventually,
     has_enumerator,
     needs_attach_type,
+    needs_fprobe,
     needs_perf_link,
     probe_events,
 )
@@ -138,6 +139,7 @@ def test_kprobe_with_a_negative_offset(counting: Callable[..., Program]) -> None
 
 
 def multi_kprobe(counting: Callable[..., Program], attach_type: int = c.BPF_TRACE_KPROBE_MULTI) -> Program:
+    needs_fprobe()
     needs_attach_type(c_name(attach_type))
     return counting(c.BPF_PROG_TYPE_KPROBE, attach_type=attach_type)
 
@@ -160,7 +162,7 @@ def test_kprobe_multi(
 
 @pytest.mark.usefixtures("kprobes")
 def test_kprobe_multi_by_address_with_cookies(loader: Callable[..., Program], counter: Counter) -> None:
-    needs_attach_type("BPF_TRACE_KPROBE_MULTI")
+    needs_fprobe()
     program = loader(
         c.BPF_PROG_TYPE_KPROBE,
         [*keep_cookie(counter.fileno()), *exit_with(0)],
