@@ -1,0 +1,44 @@
+"""The kernel side: its generated header, and that its objects are whole in both byte orders."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pybpf.spec import ObjectSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS = sorted(path.name.removesuffix(".bpf.c") for path in (ROOT / "kernels").glob("*.bpf.c"))
+
+
+@pytest.mark.slow
+def test_the_helper_declarations_are_what_the_header_says() -> None:
+    script = str(ROOT / "scripts" / "generate-helpers")
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    if done.returncode == 2 and "cannot fetch" in done.stderr:
+        pytest.skip(f"no headers in the cache and none to be had: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_both_byte_orders_hold_the_same(name: str) -> None:
+    little = ObjectSpec.from_file(ROOT / "kernels" / f"{name}.bpf.o")
+    big = ObjectSpec.from_file(ROOT / "kernels" / f"{name}.eb.bpf.o")
+    assert (little.byte_order, big.byte_order) == ("little", "big")
+    assert list(little.programs) == list(big.programs)
+    assert list(little.maps) == list(big.maps)
+    assert list(little.variables) == list(big.variables)
+    assert little.license == big.license == "Dual BSD/GPL"
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_line_of_a_kernel_has_its_source(name: str) -> None:
+    """Line info is there, so that the verifier can point at a line, and names no folder of the machine it was built on."""
+    spec = ObjectSpec.from_file(ROOT / "kernels" / f"{name}.bpf.o")
+    assert spec.btf is not None
+    assert spec.ext is not None
+    assert set(spec.ext.line_info) == {program.function.section for program in spec.programs.values()}
+    assert str(ROOT).encode() not in bytes(spec.btf.data)
