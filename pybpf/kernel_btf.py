@@ -31,19 +31,10 @@ ATTACH_PREFIXES = {
 """How the name of an attach target is spelled in the kernel's BTF, by attach type; others: the function's own name."""
 
 
-def module_btfs() -> Iterator[BTF]:
-    """The BTF of every module that has one and can be read."""
-    for name in kernel.module_names():
-        try:
-            yield kernel.module(name)
-        except (BTFError, OSError):
-            continue
-
-
 def kernel_btfs() -> Iterator[BTF]:
     """The BTF of vmlinux, then that of every module."""
     yield kernel.vmlinux()
-    yield from module_btfs()
+    yield from kernel.modules()
 
 
 class ModuleDescriptors:
@@ -102,7 +93,7 @@ def find_attach_target(target: str, attach_type: int) -> tuple[int, str]:
             return found.id, ""
         if colon:
             raise ObjectError(f"the kernel's BTF has no {prefix}{name}")
-    for btf in module_btfs():
+    for btf in kernel.modules():
         if module and not btf.name.startswith(module):
             continue
         try:

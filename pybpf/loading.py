@@ -26,7 +26,7 @@ from pybpf.btf.relocation import Relocator
 from pybpf.elf.datasec import kernel_btf
 from pybpf.elf.linking import link
 from pybpf.errors import ObjectError
-from pybpf.kernel_btf import ModuleDescriptors, find_attach_target, kernel_btfs, module_btfs
+from pybpf.kernel_btf import ModuleDescriptors, find_attach_target, kernel_btfs
 from pybpf.map_creation import MapCreator
 from pybpf.object_btf import load_btf
 from pybpf.program import Program
@@ -99,7 +99,7 @@ class Loader:
             raise ObjectError(f"{self.spec.name} has no map {min(unknown)!r} to reuse a descriptor for")
         try:
             self._choose_programs()
-            self._ksyms = externs.resolve_ksyms(self.spec, kernel.vmlinux, module_btfs)
+            self._ksyms = externs.resolve_ksyms(self.spec, kernel.vmlinux, kernel.modules)
             self._fill_kconfig()
             self._relocate_functions()
             self._load_btf()
@@ -179,7 +179,7 @@ class Loader:
             if target is not None:
                 self._relocator = Relocator(self.spec.btf, target, custom=True)
             else:
-                self._relocator = Relocator(self.spec.btf, kernel.vmlinux(), modules=module_btfs)
+                self._relocator = Relocator(self.spec.btf, kernel.vmlinux(), modules=kernel.modules)
         return self._relocator
 
     # BTF

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pybpf.abi import AttachType, ProgramType
     from pybpf.btf.ext import BTFExt
     from pybpf.btf.reader import BTF
+    from pybpf.elf.relocation_report import RelocationReport
     from pybpf.object import Object
 
     FdLike = Any
@@ -330,6 +331,30 @@ class ObjectSpec:
         from pybpf.object import load
 
         return load(self, **options)
+
+    def relocate(self, btf: BTF | str | os.PathLike[str] | None = None) -> RelocationReport:
+        """What the CO-RE relocations come to against a kernel's types. Needs neither that kernel nor privileges.
+
+        Args:
+            btf: the types, or the path of a file that has them: BTF, or an ELF file with a section ``.BTF``. None:
+                those of the running kernel and its modules.
+
+        Raises:
+            OSError: the file cannot be read.
+            BTFError: the types are malformed, or the running kernel has none.
+            ObjectError: the object has no type information.
+        """
+        from pybpf.elf.relocation_report import relocate
+
+        if btf is None:
+            from pybpf.btf import kernel
+
+            return relocate(self, kernel.vmlinux(), kernel.modules)
+        if isinstance(btf, (str, os.PathLike)):
+            from pybpf.btf.reader import BTF
+
+            btf = BTF.from_file(os.fspath(btf))
+        return relocate(self, btf)
 
     def fingerprint(self) -> str:
         """SHA-256 in hexadecimal digits of everything in the spec: equal for equal specs, on every run and machine

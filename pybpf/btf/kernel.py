@@ -23,6 +23,7 @@ from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from mmap import mmap
 
 SYSFS = "/sys/kernel/btf"
@@ -99,6 +100,15 @@ def module_names() -> list[str]:
         return sorted(name for name in os.listdir(SYSFS) if name != "vmlinux")
     except OSError:
         return []
+
+
+def modules() -> Iterator[BTF]:
+    """The BTF of every module that has one and can be read: a broken one must not stop what does not need it."""
+    for name in module_names():
+        try:
+            yield module(name)
+        except BTFError:
+            continue
 
 
 def store_index() -> str | None:

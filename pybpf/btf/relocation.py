@@ -34,7 +34,20 @@ if TYPE_CHECKING:
 
     Row = tuple[int, int, str, int]
 
-__all__ = ["POISON", "CoreRelocation", "CoreRelocations", "Relocator", "Resolution", "describe", "types_compatible"]
+__all__ = [
+    "POISON",
+    "AmbiguousRelocationError",
+    "CoreRelocation",
+    "CoreRelocations",
+    "Relocator",
+    "Resolution",
+    "describe",
+    "types_compatible",
+]
+
+
+class AmbiguousRelocationError(RelocationError):
+    """The types that could be meant disagree."""
 
 
 class CoreRelocation:
@@ -222,7 +235,8 @@ class Relocator:
             if first is None:
                 first = resolution
             elif _differ(first, resolution):
-                raise RelocationError(f"ambiguous, candidates disagree: {_found(first)} and {_found(resolution)}")
+                found = f"{_found(first)} and {_found(resolution)}"
+                raise AmbiguousRelocationError(f"ambiguous, candidates disagree: {found}")
         if first is None:
             return calculate(local, None)
         candidates[:] = matching

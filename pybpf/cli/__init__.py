@@ -36,7 +36,7 @@ def _parser() -> ArgumentParser:
     from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
     from pybpf import __version__
-    from pybpf.cli import disasm, kernels, run
+    from pybpf.cli import check, disasm, kernels, run
 
     codes = __doc__.partition("Exit codes:")[2].replace("|---|---|\n", "").replace("| code | meaning |\n", "")
     epilog = "exit codes:\n" + "\n".join(line.strip("| ").replace(" | ", "  ") for line in codes.strip().splitlines())
@@ -48,7 +48,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pybpf {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (run, kernels, disasm):
+    for module in (run, check, kernels, disasm):
         module.add_command(commands)
     return parser
 
