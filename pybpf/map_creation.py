@@ -18,7 +18,7 @@ import sys
 
 from pybpf import compat, syscall
 from pybpf import constants as c
-from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, ObjectError
+from pybpf.errors import ENOTSUPP, BPFError, BPFExistsError, BPFNotFoundError, ObjectError
 from pybpf.maps import make_map
 from pybpf.probe.privileges import permission_hint
 from pybpf.syscall.cpus import possible_cpus
@@ -202,7 +202,10 @@ class MapCreator:
                 return compat.with_memlock(syscall.map_create, spec.type_number, **fields, **types)
             except BPFError as error:
                 refusal = error
-            if types:
+            is_early = refusal.errno == ENOTSUPP and spec.name in self.layouts
+            if is_early:
+                compat.make_kernel_read_its_btf()
+            if is_early or types:
                 try:
                     return compat.with_memlock(syscall.map_create, spec.type_number, **fields)
                 except BPFError:
