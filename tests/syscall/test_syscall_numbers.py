@@ -222,7 +222,7 @@ def test_every_command_has_a_layout() -> None:
 def test_layouts_as_a_compiler_makes_them(generator: ModuleType, tmp_path: Path) -> None:
     """Every field's offset and size, from the header and the C compiler of this machine."""
     compiler = shutil.which("cc")
-    include = generator.cached(generator.committed_version())
+    include = generator.cached_headers(generator.committed_version())
     if compiler is None or include is None:
         pytest.skip(
             "no C compiler" if compiler is None else "the headers are not in the cache: run scripts/generate-abi"
