@@ -149,7 +149,7 @@ def _attach_legacy(
 def _hints(file: str, pid: int) -> dict[int, str]:
     return {
         errno.ENOENT: f"{file} does not exist, or this kernel has no uprobes",
-        errno.EINVAL: f"{file} is no regular file, or the offset is outside of it",
+        errno.EINVAL: f"{file} is no regular file, or the offset is outside of it or not at an instruction",
         errno.EIO: f"The offset is not in {file}, or not where its code is",
         errno.ESRCH: f"There is no process {pid}",
         errno.EOPNOTSUPP: NO_UPROBES_HINT,

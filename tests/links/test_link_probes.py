@@ -320,11 +320,12 @@ def test_uprobe_raises_a_reference_counter(counting: Callable[..., Program], sem
 def test_uprobe_in_an_archive(counting: Callable[..., Program], tmp_path: Path) -> None:
     archive = tmp_path / "bundle.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as zipped:
-        zipped.writestr("readme", "text before the library")
+        zipped.writestr("readme", "." * (4096 - 30 - len("readme") - 30 - len("lib/c.so")))  # as zipalign does
         zipped.write(libc(), "lib/c.so")
     file, place = locate(f"{archive}!/lib/c.so", "getppid", 0)
     assert file == str(archive)
     plain = function_offset(libc(), "getppid")
+    assert place == plain + 4096
     assert archive.read_bytes()[place : place + 16] == Path(libc()).read_bytes()[plain : plain + 16]
     with links.attach_uprobe(counting(c.BPF_PROG_TYPE_KPROBE), f"{archive}!/lib/c.so", "getppid") as link:
         assert link.target.endswith("!/lib/c.so:getppid")
