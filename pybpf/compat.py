@@ -11,7 +11,6 @@ Source of the probes: tools/lib/bpf/features.c of the kernel.
 
 from __future__ import annotations
 
-import errno
 from functools import cache
 
 from pybpf import constants as c
@@ -24,10 +23,6 @@ from pybpf.errors import BPFError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import ParamSpec, TypeVar
-
-    P = ParamSpec("P")
-    R = TypeVar("R")
 
 EXIT = 0x95
 MOVE = 0xB7
@@ -72,16 +67,6 @@ def raise_memlock() -> bool:
             continue
         return limit[0] == resource.RLIM_INFINITY or limit[0] > soft
     return False
-
-
-def with_memlock(call: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
-    """Make the call; after EPERM lift RLIMIT_MEMLOCK, if this kernel charges it, and make it once more."""
-    try:
-        return call(*args, **options)
-    except BPFError as error:
-        if error.errno != errno.EPERM or not raise_memlock():
-            raise
-    return call(*args, **options)
 
 
 # BTF kinds, in the order in which kernels learnt them.

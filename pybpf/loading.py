@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import sys
 
-from pybpf import compat, externs, syscall, verifier
 from pybpf import constants as c
+from pybpf import syscall
 from pybpf.btf import kernel
 from pybpf.btf.relocation import Relocator
 from pybpf.elf.datasec import kernel_btf
@@ -29,17 +29,18 @@ from pybpf.errors import ObjectError
 from pybpf.kernel_btf import ModuleDescriptors, find_attach_target, kernel_btfs
 from pybpf.map_creation import MapCreator
 from pybpf.object_btf import load_btf
-from pybpf.program import Program
 from pybpf.program_code import ProgramCode
+from pybpf.program_loading import Job, load_programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pybpf.btf.reader import BTF
-    from pybpf.btf.relocation import Resolution
+    from pybpf.externs import Resolution
     from pybpf.maps import Map
-    from pybpf.spec import Function, ObjectSpec, ProgramSpec
+    from pybpf.program import Program
+    from pybpf.spec import Function, MapSpec, ObjectSpec, ProgramSpec
     from pybpf.struct_ops import StructOps
     from pybpf.syscall.fd import FD
 
@@ -83,8 +84,7 @@ class Loader:
         self.programs: dict[str, Program] = {}
         self.btf_fd: FD | None = None
         self._patched: dict[Function, bytearray] = {}
-        self._relocated: dict[Function, list[Resolution]] = {}
-        self._ksyms: dict[str, externs.Resolution] = {}
+        self._ksyms: dict[str, Resolution] = {}
         self._relocator: Relocator | None = None
         self._struct_ops: StructOps | None = None
         self._wanted: list[ProgramSpec] = []
@@ -99,15 +99,13 @@ class Loader:
             raise ObjectError(f"{self.spec.name} has no map {min(unknown)!r} to reuse a descriptor for")
         try:
             self._choose_programs()
-            self._ksyms = externs.resolve_ksyms(self.spec, kernel.vmlinux, kernel.modules)
-            self._fill_kconfig()
+            self._resolve_externs()
             self._relocate_functions()
             self._load_btf()
             self._creator.btf_fd = self.btf_fd
             self._creator.create_all()
             code = ProgramCode(self.spec, self.maps, self._ksyms, self._modules)
-            for program in self._wanted:
-                self.programs[program.name] = self._load_program(program, code)
+            load_programs(self, [self._prepare(program, code) for program in self._wanted])
             self._creator.fill_program_arrays(self.programs)
             self._creator.fill_struct_ops(self.programs)
         except BaseException:
@@ -140,10 +138,18 @@ class Loader:
 
     # Externs
 
-    def _fill_kconfig(self) -> None:
-        spec = self.spec.maps.get(".kconfig")
-        if spec is None:
+    def _resolve_externs(self) -> None:
+        if not self.spec.externs:
             return
+        from pybpf import externs
+
+        self._ksyms = externs.resolve_ksyms(self.spec, kernel.vmlinux, kernel.modules)
+        kconfig = self.spec.maps.get(".kconfig")
+        if kconfig is not None:
+            self._fill_kconfig(kconfig)
+
+    def _fill_kconfig(self, spec: MapSpec) -> None:
+        from pybpf import compat, externs
         from pybpf.symbols.kallsyms import has_syscall_wrapper
 
         image = externs.kconfig_image(
@@ -164,9 +170,8 @@ class Loader:
         wanted = {program.function for program in self._wanted}
         for function in self.spec.functions:
             if function.core_relocations and (function in wanted or not function.is_entry):
-                code = bytearray(function.instructions)
-                self._relocated[function] = self._core().apply(code, function.core_relocations, function.name)
-                self._patched[function] = code
+                code = self._patched[function] = bytearray(function.instructions)
+                self._core().apply(code, function.core_relocations, function.name)
 
     def _core(self) -> Relocator:
         if self._relocator is None:
@@ -191,12 +196,11 @@ class Loader:
 
     # Programs
 
-    def _load_program(self, spec: ProgramSpec, code: ProgramCode) -> Program:
+    def _prepare(self, spec: ProgramSpec, code: ProgramCode) -> Job:
         image = link(self.spec, spec, self._patched)
         fields = self._attributes(spec)
         fields["fd_array"] = code.write(image)
-        fd, log = verifier.load_program(self, spec, image, fields)
-        return Program(fd, name=spec.name, spec=spec, btf=self.spec.btf, log=log)
+        return Job(self, spec, image, fields)
 
     def _attributes(self, spec: ProgramSpec) -> dict[str, object]:
         """The fields of BPF_PROG_LOAD that follow from the section and its target."""
@@ -237,9 +241,9 @@ class Loader:
 
     def core_description(self, function: Function, index: int) -> str:
         """The CO-RE relocation at an instruction of a function, in words; empty when there is none."""
-        for relocation, resolution in zip(function.core_relocations, self._relocated.get(function, ()), strict=False):
+        for relocation in function.core_relocations:
             if relocation.index == index:
-                return resolution.description
+                return self._core().resolve(relocation).description
         return ""
 
 

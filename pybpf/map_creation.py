@@ -16,11 +16,11 @@ import errno
 import os
 import sys
 
-from pybpf import compat, syscall
 from pybpf import constants as c
+from pybpf import syscall
 from pybpf.errors import ENOTSUPP, BPFError, BPFExistsError, BPFNotFoundError, ObjectError
 from pybpf.maps import make_map
-from pybpf.probe.privileges import permission_hint
+from pybpf.memlock import with_memlock
 from pybpf.syscall.cpus import possible_cpus
 from pybpf.syscall.fd import FD, duplicate
 
@@ -103,6 +103,8 @@ class MapCreator:
 
     def fill_struct_ops(self, programs: Mapping[str, Program]) -> None:
         """Give each struct_ops map the value that attaching it will register."""
+        if not self.layouts:
+            return
         from pybpf.maps.struct_ops import StructOpsMap
 
         for name, layout in self.layouts.items():
@@ -199,15 +201,17 @@ class MapCreator:
             if spec.inner is not None:
                 inner_fd = fields["inner_map_fd"] = self._create(spec.inner)
             try:
-                return compat.with_memlock(syscall.map_create, spec.type_number, **fields, **types)
+                return with_memlock(syscall.map_create, spec.type_number, **fields, **types)
             except BPFError as error:
                 refusal = error
             is_early = refusal.errno == ENOTSUPP and spec.name in self.layouts
             if is_early:
+                from pybpf import compat
+
                 compat.make_kernel_read_its_btf()
             if is_early or types:
                 try:
-                    return compat.with_memlock(syscall.map_create, spec.type_number, **fields)
+                    return with_memlock(syscall.map_create, spec.type_number, **fields)
                 except BPFError:
                     pass
         finally:
@@ -215,6 +219,8 @@ class MapCreator:
                 inner_fd.close()
         refusal.what = f"map {spec.name!r}"
         if refusal.errno in (errno.EPERM, errno.EACCES):
+            from pybpf.probe.privileges import permission_hint
+
             refusal.hint = permission_hint()
         raise refusal
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import errno
 
-from pybpf import compat, syscall
+from pybpf import syscall
 from pybpf.errors import BPFError, VerifierError, VerifierPermissionError
+from pybpf.memlock import with_memlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,16 +37,18 @@ def load_btf(data: bytes, what: str, *, required: bool, token_fd: FdLike | None 
         BPFError: the kernel knows no BTF, or does not let this process load any, and it is required.
     """
     try:
-        return compat.with_memlock(syscall.btf_load, data, token_fd=token_fd)
+        return with_memlock(syscall.btf_load, data, token_fd=token_fd)
     except BPFError as first:
         refusal = first
+    from pybpf import compat
+
     missing = compat.missing_btf_features() if compat.has_btf() else frozenset()
     if missing:
         from pybpf.btf.writer import sanitise
 
         data = sanitise(data, missing)
         try:
-            return compat.with_memlock(syscall.btf_load, data, token_fd=token_fd)
+            return with_memlock(syscall.btf_load, data, token_fd=token_fd)
         except BPFError as second:
             refusal = second
     if required:

@@ -1,12 +1,8 @@
-"""Loading one program, and telling what the verifier said.
+"""Telling why a program was refused: what the verifier said, about which line of C, and what would help.
 
-Rules:
+Imported only when a program has been refused.
 
-* The first attempt asks for no log: a log costs the verifier time. Only a refusal is tried again with one.
-* The log is never cut: the buffer grows until the whole log fits.
-* The error ends in the C source line that the verifier stopped at, taken from the program's line info.
-
-Source: bpf_object_load_prog() and fixup_verifier_log() of libbpf; kernel/bpf/log.c.
+Source: fixup_verifier_log() of libbpf; kernel/bpf/log.c and verifier.c.
 """
 
 from __future__ import annotations
@@ -15,8 +11,6 @@ import errno
 from struct import iter_unpack
 
 from pybpf import constants as c
-from pybpf import syscall
-from pybpf.compat import with_memlock
 from pybpf.errors import BPFError, VerifierError, VerifierPermissionError
 from pybpf.probe.privileges import CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, permission_hint
 
@@ -25,11 +19,6 @@ if TYPE_CHECKING:
     from pybpf.elf.linking import Image
     from pybpf.loading import Loader
     from pybpf.spec import ProgramSpec
-    from pybpf.syscall.fd import FD
-
-FIRST_LOG_SIZE = (1 << 24) - 1
-LARGEST_LOG_SIZE = 0xFFFFFFFF >> 2
-"""The kernel takes no larger buffer (bpf_verifier_log_attr_valid, kernel/bpf/log.c)."""
 
 POISON = 195896080
 """Helper number that CO-RE writes where an instruction cannot be relocated (0xbad2310)."""
@@ -54,80 +43,7 @@ NETWORKING = frozenset(
 )
 
 
-def load_program(loader: Loader, spec: ProgramSpec, image: Image, fields: dict[str, object]) -> tuple[FD, str]:
-    """BPF_PROG_LOAD. Gives the descriptor and the verifier's log (empty unless a log level was asked for).
-
-    Raises:
-        VerifierError: the verifier rejected the program.
-        BPFError: the kernel refused it for another reason.
-    """
-    fields = dict(
-        fields,
-        license=loader.spec.license,
-        name=spec.name[:15],
-        btf_fd=loader.btf_fd,
-    )
-    if loader.btf_fd is not None:
-        fields.update(
-            func_info=image.func_info,
-            func_info_rec_size=image.func_info_rec_size,
-            line_info=image.line_info,
-            line_info_rec_size=image.line_info_rec_size,
-        )
-    level = loader.options.log_level | spec.log_level
-    code = image.instructions
-    try:
-        if level:
-            return _load_with_log(spec.type_number, code, fields, level, loader.options.log_size)
-        fd: FD = with_memlock(syscall.prog_load, spec.type_number, code, **fields)  # type: ignore[arg-type]
-        return fd, ""
-    except _Refused as refused:
-        error, log = refused.error, refused.log
-    except BPFError as first:
-        try:
-            return _load_with_log(spec.type_number, code, fields, 1, loader.options.log_size)
-        except _Refused as refused:
-            error, log = refused.error, refused.log
-        if not log:
-            error = first
-    raise _explain(loader, spec, image, error, log)
-
-
-class _Refused(Exception):
-    def __init__(self, error: BPFError, log: str) -> None:
-        super().__init__(error)
-        self.error = error
-        self.log = log
-
-
-def _load_with_log(
-    program_type: int, code: bytearray, fields: dict[str, object], level: int, size: int
-) -> tuple[FD, str]:
-    size = size or FIRST_LOG_SIZE
-    while True:
-        buffer = bytearray(size)
-        try:
-            fd: FD = with_memlock(
-                syscall.prog_load,
-                program_type,
-                code,
-                log_level=level,
-                log_buffer=buffer,
-                **fields,  # type: ignore[arg-type]
-            )
-            return fd, _text(buffer)
-        except BPFError as error:
-            if error.errno == errno.ENOSPC and size < LARGEST_LOG_SIZE:
-                size = min(2 * size, LARGEST_LOG_SIZE)
-                continue
-            raise _Refused(error, _text(buffer)) from None
-
-
-def _text(buffer: bytearray) -> str:
-    return buffer[: max(buffer.find(0), 0)].decode("utf-8", "replace")
-
-
-def _explain(loader: Loader, spec: ProgramSpec, image: Image, error: BPFError, log: str) -> BPFError:
+def explain(loader: Loader, spec: ProgramSpec, image: Image, error: BPFError, log: str) -> BPFError:
     """The error that the caller sees: a `VerifierError` when the verifier spoke, else the kernel's with a hint."""
     what = f"program {spec.name!r}"
     number = error.errno or errno.EINVAL
