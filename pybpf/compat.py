@@ -137,6 +137,23 @@ def make_kernel_read_its_btf() -> None:
 
 
 @cache
+def has_full_range_offsets() -> bool:
+    """True when ldimm64 may point anywhere into a map's value: Linux 7.0 or so; before only into its first 512 MiB.
+
+    The probe points behind the end of a value. The verifier refuses it either way, with different words.
+    """
+    buffer = syscall.LogBuffer(4096)
+    with syscall.map_create(c.BPF_MAP_TYPE_ARRAY, key_size=4, value_size=1, max_entries=1) as array:
+        far = Instruction(slots.LDIMM64, 1, c.BPF_PSEUDO_MAP_VALUE, imm=array.fileno(), high=1 << 30)
+        code = encode([far, Instruction(MOVE, imm=0), Instruction(EXIT)])
+        try:
+            syscall.prog_load(c.BPF_PROG_TYPE_TRACEPOINT, code, log_level=1, log_buffer=buffer).close()
+        except BPFError:
+            return "invalid access to map value pointer" in buffer.text
+    return False
+
+
+@cache
 def has_bpf_cookie() -> bool:
     """True when attachments carry a cookie (helper bpf_get_attach_cookie, Linux 5.15)."""
     return _loads(c.BPF_PROG_TYPE_TRACEPOINT, _call_program(c.BPF_FUNC_get_attach_cookie))

@@ -104,7 +104,7 @@ class Loader:
             self._load_btf()
             self._creator.btf_fd = self.btf_fd
             self._creator.create_all()
-            code = ProgramCode(self.spec, self.maps, self._ksyms, self._modules)
+            code = ProgramCode(self.spec, self.maps, self._creator.data_offsets, self._ksyms, self._modules)
             load_programs(self, [self._prepare(program, code) for program in self._wanted])
             self._creator.fill_program_arrays(self.programs)
             self._creator.fill_struct_ops(self.programs)

@@ -68,12 +68,14 @@ class MapCreator:
         maps: what has been made, by name.
         btf_fd: the object's BTF in the kernel, once it is there.
         layouts: the kernel's form of struct_ops maps, by name.
+        data_offsets: name of an arena -> where the object's variables begin in it.
     """
 
     def __init__(self, spec: ObjectSpec, options: Options, modules: ModuleDescriptors) -> None:
         self.spec = spec
         self.options = options
         self.layouts: Mapping[str, Layout] = {}
+        self.data_offsets: dict[str, int] = {}
         self._modules = modules
         self.btf_fd: FD | None = None
         self.maps: dict[str, Map] = {}
@@ -149,6 +151,8 @@ class MapCreator:
         self.maps[spec.name] = self._over(fd, spec)
         if spec.data is not None and spec.is_internal:
             self._fill(fd, spec)
+        elif spec.type_number == c.BPF_MAP_TYPE_ARENA:
+            self._map_arena(self.maps[spec.name], spec)
         elif spec.values and spec.type_number != c.BPF_MAP_TYPE_PROG_ARRAY:
             for slot, name in spec.values.items():
                 self._make(self.spec.maps[name])
@@ -160,6 +164,7 @@ class MapCreator:
         `shape` is what the kernel says of a map that was not made from the spec.
         """
         layout = self.layouts.get(spec.name)
+        max_entries = _max_entries(spec) if shape is None else shape.max_entries
         try:
             from pybpf.btf.codec import codec
 
@@ -167,18 +172,20 @@ class MapCreator:
             btf = None if spec.is_internal else spec.btf
             key_codec = codec(btf, spec.key_type_id) if btf is not None and spec.key_type_id else None
             value_codec = codec(btf, spec.value_type_id) if btf is not None and spec.value_type_id else None
+            if spec.type_number == c.BPF_MAP_TYPE_ARENA and spec.data:
+                self.data_offsets[spec.name] = _data_offset(spec, max_entries)
             if layout is not None:
                 btf, value_codec = layout.btf, codec(layout.btf, layout.value_type_id)
         except BaseException:
             fd.close()
             raise
-        return make_map(
+        made = make_map(
             fd,
             name=spec.name,
             type_number=spec.type_number if shape is None else shape.type,
             key_size=spec.key_size if shape is None else shape.key_size,
             value_size=self._value_size(spec) if shape is None else shape.value_size,
-            max_entries=_max_entries(spec) if shape is None else shape.max_entries,
+            max_entries=max_entries,
             flags=spec.flags if shape is None else shape.map_flags,
             map_extra=spec.map_extra if shape is None else shape.map_extra,
             key_codec=key_codec,
@@ -186,6 +193,12 @@ class MapCreator:
             btf=btf,
             spec=spec,
         )
+        if spec.name in self.data_offsets:
+            from pybpf.maps.arena import ArenaMap
+
+            if isinstance(made, ArenaMap):
+                made.data_offset = self.data_offsets[spec.name]
+        return made
 
     def _value_size(self, spec: MapSpec) -> int:
         """Bytes of a value; those of a struct_ops map are the kernel's."""
@@ -260,6 +273,19 @@ class MapCreator:
         if spec.is_read_only:
             syscall.map_freeze(fd)
 
+    def _map_arena(self, made: Map, spec: MapSpec) -> None:
+        """Map an arena, which the verifier wants before it sees programs, and copy its global variables into it."""
+        from pybpf.maps.arena import ArenaMap
+
+        assert isinstance(made, ArenaMap)
+        try:
+            memory = made.memory
+        except BPFError as error:
+            error.what = f"map {spec.name!r}"
+            raise
+        if spec.data:
+            memory[made.data_offset : made.data_offset + len(spec.data)] = spec.data
+
     # Maps that are there already
 
     def _adopt(self, given: Map | FD | int, spec: MapSpec) -> Map:
@@ -321,6 +347,26 @@ class MapCreator:
 def u32(value: int) -> bytes:
     """The 4 bytes of a key or descriptor."""
     return value.to_bytes(4, sys.byteorder)
+
+
+def _data_offset(spec: MapSpec, pages: int) -> int:
+    """Where the object's variables begin in the memory of an arena.
+
+    They lie at its end, so that programs find the rest at the place where it would be without them, as far as the
+    kernel takes so large an offset.
+
+    Raises:
+        ObjectError: the arena is too small for them.
+    """
+    from pybpf import compat
+    from pybpf.syscall import PAGE_SIZE
+
+    assert spec.data is not None
+    room = pages * PAGE_SIZE
+    need = -(-len(spec.data) // PAGE_SIZE) * PAGE_SIZE
+    if need > room:
+        raise ObjectError(f"map {spec.name!r}: its variables need {need} bytes, it has {room}")
+    return room - need if compat.has_full_range_offsets() else 0
 
 
 def _max_entries(spec: MapSpec) -> int:

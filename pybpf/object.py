@@ -217,6 +217,15 @@ class LiveGlobals:
             raise KeyError(f"{name}: its map {variable.map} was not created")
         return variable, made
 
+    def _place(self, variable: Variable, made: Map) -> tuple[mmap | memoryview | None, int]:
+        """The mapped memory that a variable is in, and where in it; None when the kernel does not map it."""
+        if made.type_number == c.BPF_MAP_TYPE_ARENA:
+            from pybpf.maps.arena import ArenaMap
+
+            assert isinstance(made, ArenaMap)
+            return made.memory, made.data_offset + variable.offset
+        return self._view(made), variable.offset
+
     def _view(self, made: Map) -> mmap | None:
         """The mapped memory of a data map, or None when the kernel does not map it."""
         if not made.flags & c.BPF_F_MMAPABLE:
@@ -236,8 +245,9 @@ class LiveGlobals:
         if self._owner.closed:
             raise ClosedError(f"object {self._owner.name!r} is closed")
         assert self._owner.spec.btf is not None  # variables come from BTF
-        data = self._view(made) or _read(made)
-        return codec(self._owner.spec.btf, variable.type_id).decode(data, variable.offset)
+        memory, offset = self._place(variable, made)
+        data = _read(made) if memory is None else memory
+        return codec(self._owner.spec.btf, variable.type_id).decode(data, offset)
 
     def __setitem__(self, name: str, value: Any) -> None:
         from pybpf.btf.codec import codec
@@ -249,9 +259,9 @@ class LiveGlobals:
             raise TypeError(f"{name} lies in {variable.map}, which is frozen: set it in spec.globals before the load")
         assert self._owner.spec.btf is not None
         data = codec(self._owner.spec.btf, variable.type_id).encode(value)
-        memory = self._view(made)
+        memory, offset = self._place(variable, made)
         if memory is not None:
-            memory[variable.offset : variable.offset + len(data)] = data
+            memory[offset : offset + len(data)] = data
             return
         whole = bytearray(_read(made))
         whole[variable.offset : variable.offset + len(data)] = data

@@ -38,17 +38,24 @@ class ProgramCode:
 
     Args:
         maps: the maps that have been created, by name.
+        offsets: where the object's variables begin in a map, by name, if not at 0.
         ksyms: what the kernel symbols are, by name.
         modules: descriptors of the BTF of modules.
     """
 
     def __init__(
-        self, spec: ObjectSpec, maps: Mapping[str, Map], ksyms: Mapping[str, Resolution], modules: ModuleDescriptors
+        self,
+        spec: ObjectSpec,
+        maps: Mapping[str, Map],
+        offsets: Mapping[str, int],
+        ksyms: Mapping[str, Resolution],
+        modules: ModuleDescriptors,
     ) -> None:
         self.spec = spec
         self._maps = maps
         self._ksyms = ksyms
         self._modules = modules
+        self._offsets = offsets
 
     def write(self, image: Image) -> list[int]:
         """Write everything into one linked program; the descriptors that its calls refer to by index (fd_array).
@@ -74,7 +81,8 @@ class ProgramCode:
                 slots.set_src(code, index, c.BPF_PSEUDO_MAP_FD)
                 slots.set_imm(code, index, made.fileno())
         elif kind == "data":
-            self._write_place(code, index, relocation.name, slots.get_imm(code, index) + relocation.offset)
+            start = slots.get_imm(code, index) + self._offsets.get(relocation.name, 0)
+            self._write_place(code, index, relocation.name, start + relocation.offset)
         elif kind == "extern":
             self._write_extern(code, index, relocation.name)
         elif kind == "extern_call":

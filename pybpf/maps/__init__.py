@@ -11,7 +11,8 @@ types. Modules of map families are imported when the first map of theirs is made
               SocketHash, ReuseportArray
     ringbuf   RingBufferMap                 perf    PerfEventArrayMap
     storage   SocketStorage, InodeStorage, TaskStorage, CgroupLocalStorage, PerCpuCgroupStorage, StackTraceMap,
-              UserRingBufferMap, ArenaMap
+              UserRingBufferMap
+    arena     ArenaMap
     struct_ops StructOpsMap
 
 Every other type, and types that this version does not know, are `MappingMap`: keys and values, as far as the kernel
@@ -29,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf.btf.codec import Codec
     from pybpf.btf.reader import BTF
+    from pybpf.maps.arena import ArenaMap
     from pybpf.maps.array import ArrayMap, PerCpuArrayMap
     from pybpf.maps.eventmap import EventMap
     from pybpf.maps.fdarray import (
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
     from pybpf.maps.queue import BloomFilter, Queue, Stack
     from pybpf.maps.ringbuf import RingBufferMap
     from pybpf.maps.storage import (
-        ArenaMap,
         CgroupLocalStorage,
         InodeStorage,
         PerCpuCgroupStorage,
@@ -148,6 +149,7 @@ _CLASSES = {
 """Map type -> class."""
 
 _HOMES = {
+    "arena": ("ArenaMap",),
     "array": ("ArrayMap", "PerCpuArrayMap"),
     "eventmap": ("EventMap",),
     "fdarray": (
@@ -171,7 +173,6 @@ _HOMES = {
     "queue": ("BloomFilter", "Queue", "Stack"),
     "ringbuf": ("RingBufferMap",),
     "storage": (
-        "ArenaMap",
         "CgroupLocalStorage",
         "InodeStorage",
         "PerCpuCgroupStorage",

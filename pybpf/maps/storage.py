@@ -8,10 +8,8 @@ from __future__ import annotations
 from itertools import takewhile
 
 from pybpf.constants import (
-    BPF_F_MMAPABLE,
     BPF_F_NO_PREALLOC,
     BPF_F_STACK_BUILD_ID,
-    BPF_MAP_TYPE_ARENA,
     BPF_MAP_TYPE_CGRP_STORAGE,
     BPF_MAP_TYPE_INODE_STORAGE,
     BPF_MAP_TYPE_SK_STORAGE,
@@ -118,11 +116,3 @@ class UserRingBufferMap(Map):
 
     __slots__ = ()
     default_type = BPF_MAP_TYPE_USER_RINGBUF
-
-
-class ArenaMap(Map):
-    """BPF_MAP_TYPE_ARENA (Linux 6.9): memory that programs and user space share. `max_entries` counts pages."""
-
-    __slots__ = ()
-    default_type = BPF_MAP_TYPE_ARENA
-    required_flags = BPF_F_MMAPABLE
