@@ -18,6 +18,7 @@ from pybpf.lazy import lazy_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pybpf.syscall.area import Area, map_area
     from pybpf.syscall.cpus import cpu_list, possible_cpus
     from pybpf.syscall.door import Buffer as Buffer
     from pybpf.syscall.elements import ElementCalls
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
     from pybpf.syscall.watch import Observer as Observer
 
 _HOMES = {
+    "area": "Area map_area",
     "cpus": "cpu_list possible_cpus",
     "elements": "ElementCalls",
     "fd": "FD duplicate fileno",
@@ -130,6 +132,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 __all__ = [
     "FD",
     "PAGE_SIZE",
+    "Area",
     "BTFInfo",
     "Call",
     "ElementCalls",
@@ -162,6 +165,7 @@ __all__ = [
     "link_get_next_id",
     "link_info",
     "link_update",
+    "map_area",
     "map_create",
     "map_delete_batch",
     "map_delete_elem",
