@@ -105,7 +105,10 @@ class Loader:
             self._creator.btf_fd = self.btf_fd
             self._creator.create_all()
             code = ProgramCode(self.spec, self.maps, self._creator.data_offsets, self._ksyms, self._modules)
-            load_programs(self, [self._prepare(program, code) for program in self._wanted])
+            try:
+                load_programs(self, [self._prepare(program, code) for program in self._wanted])
+            finally:
+                code.close()
             self._creator.fill_program_arrays(self.programs)
             self._creator.fill_struct_ops(self.programs)
         except BaseException:

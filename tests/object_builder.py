@@ -50,13 +50,14 @@ def built_path(source: str, byte_order: str) -> Path:
 
 
 def build_for_guests() -> list[Path]:
-    """Compile every tests/objects/load_*.bpf.c for both byte orders into tests/objects/built."""
+    """Compile every tests/objects/load_* for both byte orders into tests/objects/built."""
     BUILT.mkdir(exist_ok=True)
     outputs = []
-    for source in sorted(OBJECTS.glob("load_*.bpf.c")):
+    for source in sorted(OBJECTS.glob("load_*")):
         for byte_order, target in TARGETS.items():
             output = built_path(source.name, byte_order)
-            command = ["clang-19", "-target", target, "-O2", "-g", f"-fdebug-prefix-map={OBJECTS.parent.parent}=."]
+            debug = [] if source.suffix == ".s" else ["-g"]
+            command = ["clang-19", "-target", target, "-O2", *debug, f"-fdebug-prefix-map={OBJECTS.parent.parent}=."]
             subprocess.run([*command, "-c", str(source), "-o", str(output)], check=True, timeout=120)
             subprocess.run(["llvm-strip-19", "-g", str(output)], check=True, timeout=120)
             outputs.append(output)

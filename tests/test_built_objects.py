@@ -23,7 +23,7 @@ def content(path: Path) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("byte_order", TARGETS)
-@pytest.mark.parametrize("source", [path.name for path in sorted(OBJECTS.glob("load_*.bpf.c"))])
+@pytest.mark.parametrize("source", [path.name for path in sorted(OBJECTS.glob("load_*"))])
 def test_built_objects_are_up_to_date(source: str, byte_order: str, tmp_path: Path) -> None:
     if COMPILER not in COMPILERS:
         pytest.skip(f"they come from {COMPILER}, which is not here")
