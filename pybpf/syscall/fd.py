@@ -34,6 +34,23 @@ def duplicate(fd: FdLike) -> int:
     return fcntl.fcntl(fileno(fd), fcntl.F_DUPFD_CLOEXEC, 3)
 
 
+def make_room(count: int) -> None:
+    """Let this process's table of descriptors grow now, so that so many more find room in it.
+
+    Once several threads share the table, the kernel waits some 10 ms for an RCU grace period each time that it grows
+    (expand_fdtable() in fs/file.c).
+    """
+    import fcntl
+
+    lowest = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    try:
+        os.close(fcntl.fcntl(lowest, fcntl.F_DUPFD_CLOEXEC, lowest + count))
+    except OSError:  # beyond RLIMIT_NOFILE: whoever opens so many will be told
+        pass
+    finally:
+        os.close(lowest)
+
+
 def fileno(fd: FdLike) -> int:
     """The number behind an int or anything that has a `fileno()`."""
     return fd if isinstance(fd, int) else fd.fileno()
