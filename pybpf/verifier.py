@@ -57,7 +57,16 @@ def explain(loader: Loader, spec: ProgramSpec, image: Image, error: BPFError, lo
     log = fix_log(loader, image, log)
     location, source = source_line(loader, image, log)
     kind = VerifierPermissionError if number in (errno.EPERM, errno.EACCES) else VerifierError
-    return kind(number, what=what, program=spec.name, log=log, reason=_reason(log), location=location, source=source)
+    return kind(
+        number,
+        what=what,
+        hint=_suggestion(log),
+        program=spec.name,
+        log=log,
+        reason=_reason(log),
+        location=location,
+        source=source,
+    )
 
 
 def _refusal_hint(spec: ProgramSpec) -> str:
@@ -92,17 +101,28 @@ def _is_remark(line: str) -> bool:
     return line.startswith(("from ", "arg#0 reference type", "regs=", "parent ", "last_idx", "caller"))
 
 
+REPORT = "\nVerification failed: "
+SUGGESTION = "\nSuggestion:\n"
+"""Parts of the report that newer kernels (7.3 does) put behind the steps of the log."""
+
+
 def _reason(log: str) -> str:
-    """The last line of the log that says why."""
-    for line in reversed(log.splitlines()):
+    """The last line of the log's steps that says why."""
+    for line in reversed(log.partition(REPORT)[0].splitlines()):
         if not _is_remark(line.strip()):
             return line.strip()
     return ""
 
 
+def _suggestion(log: str) -> str:
+    """What the report suggests, in one line; empty without a report."""
+    _, _, text = log.partition(REPORT)[2].partition(SUGGESTION)
+    return " ".join(text.partition("\n\n")[0].split())
+
+
 def _last_instruction(log: str) -> int:
     """Number of the last instruction that the log shows, or -1."""
-    for line in reversed(log.splitlines()):
+    for line in reversed(log.partition(REPORT)[0].splitlines()):
         number, colon, rest = line.partition(": ")
         if colon and number.isdigit() and rest.startswith(("(", "<invalid")):
             return int(number)

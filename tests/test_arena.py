@@ -39,9 +39,17 @@ def load(spec: pybpf.ObjectSpec, **options: object) -> pybpf.Object:
             raise
         pytest.skip(f"no arenas before Linux 6.9: {error}")
     except pybpf.BPFError as error:
-        if error.command != "BPF_MAP_CREATE" or error.errno != errno.EINVAL:
-            raise
-        pytest.skip(f"no arenas before Linux 6.9: {error}")
+        if error.command == "BPF_MAP_CREATE" and error.errno == errno.EINVAL:
+            pytest.skip(f"no arenas before Linux 6.9: {error}")
+        if error.command == "BPF_MAP_CREATE" and error.errno == errno.ENOMEM and lacks_cmpxchg16b():
+            pytest.skip(f"newer kernels make no arenas on a processor without cmpxchg16b: {error}")
+        raise
+
+
+def lacks_cmpxchg16b() -> bool:
+    with open("/proc/cpuinfo") as file:
+        flags = next((line.split() for line in file if line.startswith("flags")), ["cx16"])
+    return "cx16" not in flags
 
 
 def mappings() -> list[str]:

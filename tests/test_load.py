@@ -1,4 +1,4 @@
-"""Loading for real: one object that has something of everything, run in the kernel, and objects that must be refused."""
+"""Loading for real: an object that has something of everything, run in the kernel, and objects that must be refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from object_builder import ObjectBuilder
 
 import pybpf
-from pybpf import syscall
+from pybpf import syscall, verifier
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
 
@@ -273,3 +273,34 @@ def test_program_by_id_and_path(everything: Path, pin_folder: str) -> None:
     finally:
         os.unlink(f"{pin_folder}/p")
         os.rmdir(pin_folder)
+
+
+REPORT = """0: (79) r0 = *(u64 *)(r0 +0)
+R0 invalid mem access 'map_value_or_null'
+
+Verification failed: Register Type Safety: Invalid dereference
+
+Reason:
+  R0 may be NULL here (a nullable map value pointer).
+
+At:
+  null_pointer @ load_rejected.bpf.c:24:9
+  Instruction context:
+  >>> 7 | (79) r0 = *(u64 *)(r0 +0)
+
+Suggestion:
+  Add a NULL check before the access and
+  dereference the pointer only on the non-NULL path.
+
+processed 7 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+"""
+
+
+def test_the_report_of_newer_kernels_is_a_hint() -> None:
+    assert verifier._reason(REPORT) == "R0 invalid mem access 'map_value_or_null'"
+    assert verifier._suggestion(REPORT) == (
+        "Add a NULL check before the access and dereference the pointer only on the non-NULL path."
+    )
+    steps = REPORT.partition("\nVerification")[0]
+    assert verifier._reason(steps) == "R0 invalid mem access 'map_value_or_null'"
+    assert verifier._suggestion(steps) == ""
