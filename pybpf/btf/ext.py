@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from _bisect import bisect_left  # the built-in part of `bisect`
 
 from pybpf.btf.layout import MAGIC, VERSION
 from pybpf.errors import BTFError
@@ -75,8 +76,6 @@ class Records:
         """The records whose instruction offset is in [start_byte, end_byte), in file order."""
         offsets, size = self.offsets, self.record_size
         if self._sorted:
-            from bisect import bisect_left
-
             first = bisect_left(offsets, start_byte)
             last = bisect_left(offsets, end_byte, first)
             return Records(size, self.data[first * size : last * size])

@@ -23,7 +23,6 @@ from pybpf.elf.externs import KCONFIG, kconfig_size, read_externs
 from pybpf.elf.functions import INSTRUCTION_SIZE, TEXT, read_functions
 from pybpf.elf.maps import LEGACY_MAPS, MAPS, read_legacy_maps, read_maps, read_values
 from pybpf.elf.relocations import Targets, read_relocations
-from pybpf.elf.struct_ops import STRUCT_OPS_SECTIONS, read_programs, read_struct_ops
 from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from pybpf.spec import ObjectSpec
 
 ARENA_DATA = ".addr_space.1"
+STRUCT_OPS_SECTIONS = frozenset({".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link"})
 JUMP_TABLES = ".jumptables"
 LICENSE_LENGTH = 63
 
@@ -210,6 +210,8 @@ class _Maps:
             datasec_id = next((one.id for one in datasecs if one.name == KCONFIG), 0)
             self._add(kconfig_map(size, spec.name, spec.btf, datasec_id), None)
         for section in self._sections.struct_ops:
+            from pybpf.elf.struct_ops import read_struct_ops
+
             found = read_struct_ops(container, section, self._layout(section))
             self._struct_ops[section.index] = found
             for _, one in found:
@@ -262,6 +264,8 @@ class _Maps:
             if maps_section is not None and section.info == maps_section.index:
                 read_values(self._container, section, self._layout(maps_section), self._defined, self._functions)
             elif section.info in self._struct_ops:
+                from pybpf.elf.struct_ops import read_programs
+
                 read_programs(self._container, section, self._struct_ops[section.info], self._functions)
 
 

@@ -12,7 +12,7 @@ Source: tools/lib/bpf/libbpf.c, bpf_object__add_programs().
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from _bisect import bisect_right  # the built-in part of `bisect`
 
 from pybpf.elf.container import STB_LOCAL, STB_WEAK, STT_FUNC
 

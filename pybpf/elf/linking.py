@@ -13,7 +13,7 @@ Source: tools/lib/bpf/libbpf.c, bpf_object__reloc_code(), adjust_prog_btf_ext_in
 
 from __future__ import annotations
 
-from array import array
+from struct import pack
 
 from pybpf.asm.slots import CALL, LDIMM64, get_imm, get_off, set_imm, set_imm64, set_src
 from pybpf.constants import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC
@@ -171,20 +171,19 @@ class _Linker:
                 raise _error(function, index, "the address of a function has no relocation")
             index = opcodes.find(LDIMM64, index + 2)
         call = BPF_PSEUDO_CALL << 4 if little else BPF_PSEUDO_CALL
-        index = opcodes.find(CALL)
-        while index >= 0:
-            if registers[index] == call and get_off(code, index) == 0:
-                relocation = relocations.get(index)
-                if relocation is None and function.section == TEXT:
-                    distance = get_imm(code, index, self._spec.byte_order)
-                    references.append((index, function.start + index + distance + 1))
-                elif relocation is None:
-                    raise _error(function, index, "the call has no relocation")
-                elif relocation.kind == "call":
-                    references.append((index, relocation.target))
-                elif relocation.kind != "extern_call":
-                    raise _error(function, index, f"the call has a relocation of kind {relocation.kind!r}")
-            index = opcodes.find(CALL, index + 1)
+        for index in _slots_that_begin_with(code, bytes((CALL, call))):
+            if get_off(code, index) != 0:
+                continue
+            relocation = relocations.get(index)
+            if relocation is None and function.section == TEXT:
+                distance = get_imm(code, index, self._spec.byte_order)
+                references.append((index, function.start + index + distance + 1))
+            elif relocation is None:
+                raise _error(function, index, "the call has no relocation")
+            elif relocation.kind == "call":
+                references.append((index, relocation.target))
+            elif relocation.kind != "extern_call":
+                raise _error(function, index, f"the call has a relocation of kind {relocation.kind!r}")
         references.sort()
         return references
 
@@ -206,6 +205,15 @@ class _Linker:
             set_imm64(code, index, distance, 0, order)
 
 
+def _slots_that_begin_with(code: bytes, pattern: bytes) -> Iterator[int]:
+    """The indexes of instructions, found faster than by looking at each: there are many calls, few of functions."""
+    at = code.find(pattern)
+    while at >= 0:
+        if at % INSTRUCTION_SIZE == 0:
+            yield at // INSTRUCTION_SIZE
+        at = code.find(pattern, at + 1)
+
+
 def _error(function: Function, index: int, text: str) -> ObjectError:
     return ObjectError(f"function {function.name!r}, instruction {index}: {text}")
 
@@ -215,7 +223,7 @@ def _moved(areas: Mapping[str, Records], parts: list[tuple[Function, int]]) -> t
 
     There are none if one part has none: the kernel wants them for all functions of a program or for none.
     """
-    result = array("I")
+    result = bytearray()
     size = 0
     for function, start in parts:
         records = areas.get(function.section)
@@ -223,11 +231,12 @@ def _moved(areas: Mapping[str, Records], parts: list[tuple[Function, int]]) -> t
             return b"", 0
         size = records.record_size
         first = function.start * INSTRUCTION_SIZE
-        words = array("I", records.slice(first, first + function.count * INSTRUCTION_SIZE))
-        if not words:
+        own = records.part(first, first + function.count * INSTRUCTION_SIZE)
+        if not own:
             return b"", 0
         distance = start - function.start
-        step = size // 4
-        words[::step] = array("I", [(offset // INSTRUCTION_SIZE) + distance for offset in words[::step]])
+        places = [offset // INSTRUCTION_SIZE + distance for offset in own.column(0)]
+        words = memoryview(bytearray(own.data)).cast("I")
+        words[:: size // 4] = memoryview(pack(f"={len(places)}I", *places)).cast("I")
         result += words
-    return result.tobytes(), size
+    return bytes(result), size

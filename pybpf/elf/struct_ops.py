@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from pybpf.elf.datasec import DatasecLayout
     from pybpf.elf.functions import FunctionTable
 
-STRUCT_OPS = (".struct_ops", ".struct_ops.link")
-STRUCT_OPS_SECTIONS = frozenset(STRUCT_OPS) | {"?" + name for name in STRUCT_OPS}
-
 
 def read_struct_ops(container: Container, section: Section, layout: DatasecLayout) -> list[tuple[int, MapSpec]]:
     """The maps of one struct_ops section as (offset, map).
