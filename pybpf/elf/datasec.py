@@ -13,6 +13,9 @@ Source: tools/lib/bpf/libbpf.c, btf_fixup_datasec(), bpf_object__collect_externs
 
 from __future__ import annotations
 
+from struct import error as StructError  # noqa: N812 - a class
+from struct import pack_into
+
 from pybpf.btf.kinds import (
     INT_SIGNED,
     KIND_DATASEC,
@@ -36,6 +39,8 @@ from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pybpf.btf.reader import BTF
     from pybpf.btf.writer import BTFEditor
     from pybpf.elf.container import Container, Symbol
@@ -176,11 +181,14 @@ def kernel_btf(spec: ObjectSpec) -> bytes:
     Raises:
         BTFError: the object has no BTF, or it is malformed.
     """
-    from pybpf.btf.writer import BTFEditor
-
     btf = spec.btf
     if btf is None:
         raise BTFError(f"object {spec.name}: there is no BTF")
+    hidden = {function.name for function in spec.subprograms if function.is_hidden}
+    if not hidden and _needs_layouts_only(spec, btf):
+        return _with_layouts(btf, spec.datasecs.values())
+    from pybpf.btf.writer import BTFEditor
+
     editor = BTFEditor(btf)
     for layout in spec.datasecs.values():
         _write_layout(btf, editor, layout)
@@ -190,13 +198,39 @@ def kernel_btf(spec: ObjectSpec) -> bytes:
             _write_kconfig(spec, editor, datasec)
         elif isinstance(datasec, Datasec) and datasec.name == KSYMS:
             _write_ksyms(btf, editor, datasec)
-    hidden = {function.name for function in spec.subprograms if function.is_hidden}
     if hidden:
         for id in ids_of_kinds(btf, KIND_FUNC):
             func = btf.type(id)
             if isinstance(func, Func) and func.linkage == LINKAGE_GLOBAL and func.name in hidden:
                 editor.set_linkage(id, LINKAGE_STATIC)
     return editor.to_bytes()
+
+
+def _needs_layouts_only(spec: ObjectSpec, btf: BTF) -> bool:
+    """Whether only sizes and places in data sections are wrong. Most objects are such, and need no editor."""
+    header = btf.header
+    tiles = header.types == header.length and header.types_end == header.strings and header.strings_end == len(btf.data)
+    return (
+        tiles
+        and not header.extended
+        and not any(layout.hidden or layout.grown for layout in spec.datasecs.values())
+        and sorted(spec.datasecs) == ids_of_kinds(btf, KIND_DATASEC)
+    )
+
+
+def _with_layouts(btf: BTF, layouts: Iterable[DatasecLayout]) -> bytes:
+    """The BTF with other sizes and places in its data sections."""
+    data = bytearray(btf.data)
+    order = "<" if btf.byte_order == "little" else ">"
+    for layout in layouts:
+        at = btf.header.types + 4 * btf.positions()[layout.type_id - btf.first_id]
+        try:
+            pack_into(f"{order}I", data, at + 8, layout.size)
+            for number, entry in enumerate(layout.entries):
+                pack_into(f"{order}3I", data, at + 12 + 12 * number, *entry)
+        except StructError:
+            raise BTFError(f"data section {layout.name!r}: a size or place does not fit 32 bits") from None
+    return bytes(data)
 
 
 def _write_layout(btf: BTF, editor: BTFEditor, layout: DatasecLayout) -> None:
