@@ -121,7 +121,10 @@ class BTF:
                 data = elf_section(path, ".BTF")
             else:
                 data += file.read()
-        return cls(data, base, path)
+        try:
+            return cls(data, base, path)
+        except BTFError as error:
+            raise BTFError(f"{path}: {error}") from None
 
     def __repr__(self) -> str:
         return f"<BTF {self.name or '(anon)'} {self.byte_order}-endian, {len(self.data)} bytes>"

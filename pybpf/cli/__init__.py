@@ -16,6 +16,7 @@ Exit codes:
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -38,7 +39,7 @@ def _parser() -> ArgumentParser:
     from pybpf import __version__
     from pybpf.cli import check, disasm, kernels, run
 
-    codes = __doc__.partition("Exit codes:")[2].replace("|---|---|\n", "").replace("| code | meaning |\n", "")
+    codes = (__doc__ or "").partition("Exit codes:")[2].replace("|---|---|\n", "").replace("| code | meaning |\n", "")
     epilog = "exit codes:\n" + "\n".join(line.strip("| ").replace(" | ", "  ") for line in codes.strip().splitlines())
     parser = ArgumentParser(
         prog="pybpf",
@@ -55,27 +56,54 @@ def _parser() -> ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; give its exit code. Errors of pybpf become one sentence on the standard error."""
+    _open_streams()
     options = _parser().parse_args(arguments)
     try:
-        return int(options.command(options))
-    except BrokenPipeError:
-        # Whoever read the output has gone; the interpreter must not complain when it flushes.
-        import os
-
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = int(options.command(options))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output has gone
+        _drop_output()
         return EXIT_OK
     except KeyboardInterrupt:
         return EXIT_OK
     except Exception as error:
-        code = exit_code(error)
-        if code is None:
+        found = exit_code(error)
+        if found is None:
             raise
-        print(f"pybpf: {error}", file=sys.stderr)
-        return code
+        print(f"pybpf: {_sentence(error)}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
+        return found
+
+
+def _open_streams() -> None:
+    """Give the process the standard streams that it was started without: Python has None for them."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))  # noqa: SIM115
+
+
+def _drop_output() -> None:
+    """Send what is left to nowhere, so that the interpreter does not complain when it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _sentence(error: Exception) -> str:
+    """The error without Python's ``[Errno 2]``."""
+    from pybpf.errors import BPFError
+
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, BPFError):
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return str(error)
 
 
 def exit_code(error: Exception) -> int | None:
     """The exit code for an error of pybpf; None for one that is a fault of pybpf itself."""
+    from errno import EMFILE, ENFILE
+
     from pybpf.btf.kernel import KernelBTFMissing
     from pybpf.errors import BPFError, BTFError, NotSupportedError, ObjectError, RelocationError, VerifierError
 
@@ -85,10 +113,11 @@ def exit_code(error: Exception) -> int | None:
         ((ObjectError, BTFError), EXIT_FILE),
         (PermissionError, EXIT_PRIVILEGES),
         (BPFError, EXIT_KERNEL),
-        (OSError, EXIT_FILE),
         ((ValueError, OverflowError, TypeError), EXIT_USAGE),
     )
     for kinds, code in table:
         if isinstance(error, kinds):
             return code
+    if isinstance(error, OSError):
+        return EXIT_KERNEL if error.filename is None or error.errno in (EMFILE, ENFILE) else EXIT_FILE
     return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from argparse import ArgumentTypeError
 
 from pybpf.cli import EXIT_NOT_ATTACHED, EXIT_OK
 from pybpf.errors import ObjectError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pybpf.spec import ObjectSpec
 
 FOR_EVER = 1e9
-"""Seconds: some thirty years."""
+"""Seconds: some thirty years. Python's clocks and sleeps take no number that is much larger."""
 
 DROP_COUNTER = "dropped_events"
 """Name of the global variable in which an object counts the events that it could not deliver."""
@@ -44,8 +45,8 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("object", metavar="OBJECT", help="a .bpf.o file, or a name that `pybpf kernels` lists")
     parser.add_argument("--json", action="store_true", help="print JSON, one value a line")
-    parser.add_argument("--count", type=int, metavar="N", help="end after N events")
-    parser.add_argument("--duration", type=float, metavar="S", help="end after S seconds")
+    parser.add_argument("--count", type=_positive, metavar="N", help="end after N events")
+    parser.add_argument("--duration", type=_seconds, metavar="S", help="end after S seconds")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="set a global before the load"
     )
@@ -56,7 +57,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--interface", metavar="NAME", help="attach xdp, tc and tcx programs to this network interface")
     parser.add_argument("--cgroup", metavar="PATH", help="attach cgroup programs to this cgroup")
     parser.add_argument(
-        "--frequency", type=int, metavar="HZ", help="run perf_event programs HZ times a second on each CPU"
+        "--frequency", type=_positive, metavar="HZ", help="run perf_event programs HZ times a second on each CPU"
     )
     parser.add_argument("--btf", metavar="FILE", help="relocate against these types instead of the running kernel's")
     parser.set_defaults(command=run)
@@ -74,7 +75,7 @@ def run(options: Namespace) -> int:
     types = dict(_pair("--type", text) for text in options.types)
     for name in types:
         if name not in spec.maps:
-            raise ObjectError(f"--type: {options.object} has no map {name!r}")
+            raise ValueError(f"--type: {options.object} has no map {name!r}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     printer = Printer(options.json)
     with spec.load(btf=options.btf) as obj, obj.attach(strict=False) as links:
@@ -94,6 +95,28 @@ def run(options: Namespace) -> int:
 
 
 # Settings
+
+
+def _positive(text: str) -> int:
+    """A whole number from 1 on."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return number
+
+
+def _seconds(text: str) -> float:
+    """A time from 0 on; ``inf`` is for ever."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not number >= 0:  # nan too
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return min(number, FOR_EVER)
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:
@@ -151,7 +174,7 @@ def _attach_rest(obj: Object, links: Links, options: Namespace) -> None:
         elif link:
             links.append(link)
         else:
-            skipped.append((left, f"{reason}; {option} says where" if option else reason))
+            skipped.append((left, f"{reason}; give {option}" if option else reason))
     links.skipped[:] = skipped
 
 

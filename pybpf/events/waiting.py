@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+LONGEST_WAIT = 1e6
+"""Seconds: epoll_wait(2) takes milliseconds in 31 bits. Who waits longer waits again."""
+
+
 class Waitable:
     """Something that can be waited for, closed from another thread, and must not be used after fork()."""
 
@@ -121,8 +125,8 @@ class Waitable:
             os.close(self._wakeup)
 
     def _wait(self, timeout: float | None) -> bool:
-        """Wait for readiness, at most `timeout` seconds; false when that time is over."""
-        ready = bool(self._epoll.poll(timeout))
+        """Wait for readiness, at most `timeout` seconds; false when that time, or `LONGEST_WAIT`, is over."""
+        ready = bool(self._epoll.poll(None if timeout is None else min(timeout, LONGEST_WAIT)))
         if self._closing:
             raise ClosedError(f"{self!r} was closed")
         return ready

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -265,6 +266,63 @@ def test_a_closed_pipe_is_a_clean_end() -> None:
         check=True,
     )
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("options", [[], ["-OO"]])
+def test_help_tells_the_exit_codes_as_far_as_there_are_docstrings(options: list[str]) -> None:
+    command = [sys.executable, *options, "-m", "pybpf", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert ("7  it loaded" in result.stdout) == (not options)
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line in which PYBPF stands for the command."""
+    command = command.replace("PYBPF", f"{sys.executable} -W error -m pybpf")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
+@needs_root
+def test_closed_standard_streams_do_no_harm() -> None:
+    result = shell("PYBPF run hello --duration 0 --dump-maps >&-")
+    assert (result.returncode, result.stderr) == (0, "")
+    result = shell("PYBPF run nosuch 2>&-")
+    assert (result.returncode, result.stdout) == (3, "")
+
+
+def test_output_that_cannot_be_written() -> None:
+    result = shell("PYBPF disasm hello >/dev/full")
+    assert (result.returncode, result.stderr) == (1, "pybpf: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "option", ["--count 0", "--count x", "--duration nan", "--duration -1", "--duration x", "--frequency 0"]
+)
+def test_a_number_that_makes_no_sense_is_wrong_usage(option: str) -> None:
+    result = shell(f"PYBPF run hello {option}")
+    assert result.returncode == 2
+    assert option.split()[0] in result.stderr
+
+
+@needs_root
+def test_a_duration_may_be_for_ever() -> None:
+    result = shell("timeout -s INT 1 PYBPF run hello --duration inf")
+    assert result.stderr == ""
+
+
+def test_types_that_are_no_types_are_named() -> None:
+    refused(pybpf("run", "execsnoop", "--btf", "/etc/passwd"), 3, "/etc/passwd: BTF header: bad magic")
+
+
+def test_a_type_for_a_map_that_is_not_there_is_wrong_usage() -> None:
+    refused(pybpf("run", "execsnoop", "--type", "nosuch=event"), 2, "no map 'nosuch'")
+
+
+def test_a_process_without_descriptors_left_is_no_missing_file() -> None:
+    from pybpf.cli import EXIT_FILE, EXIT_KERNEL, exit_code
+
+    assert exit_code(OSError(errno.EMFILE, "Too many open files", "a file")) == EXIT_KERNEL
+    assert exit_code(OSError(errno.ENAMETOOLONG, "File name too long", "a file")) == EXIT_FILE
 
 
 @needs_root
