@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from thrift import EMULATED, few
 
 
 def descriptors() -> dict[int, str]:
@@ -40,4 +41,11 @@ def no_leaked_descriptors(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if EMULATED:
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile(
+            "emulated", max_examples=few(100), deadline=None, suppress_health_check=list(HealthCheck)
+        )
+        settings.load_profile("emulated")
     config.addinivalue_line("markers", "keeps_descriptors: the descriptors that this test leaves are counted by itself")

@@ -36,7 +36,7 @@ def test_both_byte_orders_hold_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_line_of_a_kernel_has_its_source(name: str) -> None:
-    """Line info is there, so that the verifier can point at a line, and names no folder of the machine it was built on."""
+    """Line info is there for the verifier to point at a line, and names no folder of the machine it was built on."""
     spec = ObjectSpec.from_file(ROOT / "kernels" / f"{name}.bpf.o")
     assert spec.btf is not None
     assert spec.ext is not None

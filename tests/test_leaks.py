@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from thrift import few
 
 import pybpf
 from pybpf import syscall
@@ -18,7 +19,7 @@ from pybpf.syscall import watch
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
 
 KERNELS = Path(__file__).resolve().parent.parent / "kernels"
-ROUNDS = 1000
+ROUNDS = few(1000)
 
 
 def ids(following: Callable[[int], int | None]) -> set[int]:
@@ -109,7 +110,7 @@ def test_a_thousand_rounds_leave_nothing(name: str) -> None:
 
     kernel_before, process_before = in_the_kernel(), in_the_process()
     failed: dict[str, int] = {}
-    rounds = ROUNDS // 2
+    rounds = max(ROUNDS // 2, 2 * steps)
     for number in range(rounds):
         if number % 2 == 0:
             one_round(spec)

@@ -7,6 +7,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thrift import few
 
 from pybpf.asm.instruction import Instruction, encode
 from pybpf.asm.reach import reachable
@@ -149,7 +150,7 @@ branches = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=few(300), deadline=None)
 @given(
     st.lists(st.one_of(arithmetic, branches, st.just(CALL)), min_size=1, max_size=25),
     st.lists(st.integers(0, M64), min_size=10, max_size=10),

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from thrift import few
 
 from pybpf.btf.codec import Codec, c_name, codec
 from pybpf.btf.kinds import COMPOSITE_KINDS, INT_BOOL, INT_CHAR, INT_SIGNED, Member
@@ -875,7 +876,8 @@ def test_kernel_types() -> None:
     """Every sixth struct and union of the running kernel: the size is right, and what is decoded encodes back."""
     btf = BTF.from_bytes(VMLINUX.read_bytes())
     composites = [found for found in btf.types() if found.kind in COMPOSITE_KINDS][::6]
-    assert len(composites) > 100
+    composites = composites[: few(len(composites))]
+    assert len(composites) > few(100)
     for found in composites:
         made = codec(btf, found.id)
         assert made.size == btf.size_of(found.id)

@@ -17,6 +17,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from thrift import few
 
 from pybpf.btf.codec import codec
 from pybpf.btf.reader import BTF
@@ -176,7 +177,7 @@ def agree(decoded: Any, expected: Any) -> bool:
 
 # No shrinking: each step would call three compilers.
 @settings(
-    max_examples=6,
+    max_examples=few(6),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),

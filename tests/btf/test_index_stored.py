@@ -9,6 +9,7 @@ import pytest
 from btf_samples import build, calls, every_kind
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thrift import few
 
 from pybpf.btf import index, kinds
 from pybpf.btf.index import NameIndex
@@ -90,7 +91,7 @@ def test_scanning_gives_the_same_answers() -> None:
         assert scan.candidates(name, ALL_KINDS) == plain.candidates(name, ALL_KINDS)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=few(80), deadline=None)
 @given(calls)
 def test_any_btf(made: list[tuple[str, tuple[object, ...]]]) -> None:
     plain = BTF.from_bytes(build("little", made))
@@ -130,7 +131,7 @@ def test_wrong_headers_with_right_checksums(offset: int, value: int) -> None:
     assert opened(bytes(plain.data), resealed(image, offset, value)) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=few(300), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(1, 255)), min_size=1, max_size=8),
     st.integers(0, 39),

@@ -7,6 +7,7 @@ import contextlib
 from btf_samples import ORDERS, every_kind, fill_with_every_kind, orders, raw_btf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thrift import few
 
 from pybpf.btf import kinds
 from pybpf.btf.ext import BTFExt
@@ -78,19 +79,19 @@ def survive(data: bytes, base: BTF | None = None) -> None:
         BTFEditor(btf).to_bytes()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=few(400), deadline=None)
 @given(st.sampled_from(SAMPLES), mutations, st.integers(0, 39) | st.just(0))
 def test_mutated_btf(data: bytes, changes: list[tuple[int, int]], cut: int) -> None:
     survive(mutate(data, changes, cut))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=few(150), deadline=None)
 @given(st.sampled_from(range(len(ORDERS))), mutations, st.just(0) | st.integers(0, 39))
 def test_mutated_split_btf(which: int, changes: list[tuple[int, int]], cut: int) -> None:
     survive(mutate(SPLITS[which], changes, cut), BASES[ORDERS[which]])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=few(200), deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -112,20 +113,20 @@ def test_types_that_refer_to_anything(
     survive(raw_btf(words, b"\0a\0b___c\0", byte_order=byte_order))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=few(200), deadline=None)
 @given(st.binary(max_size=80))
 def test_anything(data: bytes) -> None:
     survive(b"\x9f\xeb\x01\x00" + data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=few(200), deadline=None)
 @given(st.sampled_from(SAMPLES), mutations, st.frozensets(st.sampled_from(sorted(FEATURES))))
 def test_sanitising_mutated_btf(data: bytes, changes: list[tuple[int, int]], missing: frozenset[str]) -> None:
     with contextlib.suppress(BTFError):
         sanitise(mutate(data, changes, 0), missing)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=few(200), deadline=None)
 @given(orders, st.binary(max_size=24), st.lists(st.integers(0, 40), max_size=40))
 def test_any_ext(byte_order: str, head: bytes, words: list[int]) -> None:
     body = b"".join(word.to_bytes(4, byte_order) for word in words)  # type: ignore[arg-type]

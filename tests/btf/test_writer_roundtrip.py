@@ -6,6 +6,7 @@ import pytest
 from btf_samples import CALLS, ORDERS, build, calls, every_kind, orders
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thrift import few
 
 from pybpf.btf import kinds
 from pybpf.btf.kinds import Member
@@ -48,7 +49,7 @@ def plain(value: object) -> object:
     return value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=few(150), deadline=None)
 @given(orders, calls, st.booleans())
 def test_round_trip(byte_order: str, made: list[tuple[str, tuple[object, ...]]], layout: bool) -> None:
     data = build(byte_order, made, layout)
@@ -60,7 +61,7 @@ def test_round_trip(byte_order: str, made: list[tuple[str, tuple[object, ...]]],
 
 
 @pytest.mark.parametrize("method", sorted(CALLS))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(data=st.data())
 def test_each_kind_alone(method: str, data: st.DataObject) -> None:
     made = [(method, data.draw(CALLS[method]))]

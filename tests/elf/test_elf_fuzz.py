@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from object_builder import ObjectBuilder
+from thrift import few
 
 from pybpf.elf.container import Container
 from pybpf.elf.datasec import kernel_btf
@@ -25,7 +26,7 @@ SOURCES = (
     "elf_struct_ops.bpf.c",
 )
 
-FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=few(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def use(data: bytes) -> bool:

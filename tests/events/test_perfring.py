@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import PerfPages
+from thrift import few
 
 from pybpf.constants import PERF_RECORD_COMM, PERF_RECORD_LOST, PERF_RECORD_SAMPLE
 from pybpf.events.perfring import PerfRing
@@ -164,7 +165,7 @@ def test_release_lets_go_of_the_memory() -> None:
         area.append(0)  # BufferError while a view of it is left
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=few(200), deadline=None)
 @given(
     actions=st.lists(
         st.one_of(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import BpfRing
+from thrift import few
 
 from pybpf.events.ring import BATCH_RECORDS, BUSY, DISCARD, Ring
 
@@ -230,7 +231,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=few(200), deadline=None)
 @given(actions=ACTIONS, start=st.sampled_from([0, 8, 1000, 4088, 2**32 - 8, 2**64 - 800]))
 def test_any_history_is_read_exactly_once_in_order(actions: list[tuple[str, int]], start: int) -> None:
     memory = BpfRing(1024, start=start)

@@ -359,6 +359,14 @@ def test_poll_wakes_up(emitter: Emitter, ring: RingBuffer) -> None:
         timer.join()
 
 
+@pytest.mark.parametrize("timeout", [40 * 86400, float("inf")])
+def test_poll_takes_more_time_than_the_kernel_does(emitter: Emitter, ring: RingBuffer, timeout: float) -> None:
+    timer = threading.Timer(0.05, emitter.run)
+    timer.start()
+    assert ring.poll(timeout) == [0]
+    timer.join()
+
+
 def test_poll_waits_over_discarded_records() -> None:
     with uniform_ring(discard_odd=True) as emitter, RingBuffer(emitter, decode=number) as ring:
         emitter.run()

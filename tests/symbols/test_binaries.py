@@ -10,6 +10,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thrift import few
 
 from pybpf.errors import BPFNotFoundError, BPFPermissionError, ObjectError
 from pybpf.symbols import find_binary, function_offset, function_offsets, match_functions
@@ -302,7 +303,7 @@ def versioned() -> bytes:
     return library.build()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=few(100), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, len(versioned()) - 1), st.integers(0, 255)), max_size=6),
     st.integers(0, len(versioned())),
