@@ -11,6 +11,7 @@ Source of the probes: tools/lib/bpf/features.c of the kernel.
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 
 from pybpf import constants as c
@@ -134,6 +135,32 @@ def missing_btf_features() -> frozenset[str]:
 def make_kernel_read_its_btf() -> None:
     """Let the verifier check a program: Linux 5.10 reads its own BTF only then, and knows no struct_ops before."""
     _loads(c.BPF_PROG_TYPE_SOCKET_FILTER, encode([Instruction(MOVE, imm=0), Instruction(EXIT)]))
+
+
+@cache
+def has_context_tags() -> bool:
+    """True when the kernel knows the declaration tag ``arg:ctx`` (Linux 6.8).
+
+    The probe's subprogram calls a helper that takes nothing but the context, and gets its argument by the tag alone.
+    """
+    builder = BTFBuilder()
+    number, pointer = _btf_int(builder), builder.add_ptr(0)
+    main = builder.add_func("a", builder.add_func_proto(number, [("a", pointer)]))
+    tagged = builder.add_func("b", builder.add_func_proto(number, [("b", pointer)]))
+    builder.add_decl_tag("arg:ctx", tagged, 0)
+    code = [
+        Instruction(slots.CALL, src=c.BPF_PSEUDO_CALL, imm=1),
+        Instruction(EXIT),
+        Instruction(slots.CALL, imm=c.BPF_FUNC_get_func_ip),
+        Instruction(EXIT),
+    ]
+    func_info = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, main, 2, tagged))
+    try:
+        with syscall.btf_load(builder.to_bytes()) as btf:
+            syscall.prog_load(c.BPF_PROG_TYPE_KPROBE, encode(code), btf_fd=btf, func_info=func_info).close()
+    except BPFError:
+        return False
+    return True
 
 
 @cache

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 
 ATTACHES_BY_BTF = frozenset({c.BPF_PROG_TYPE_TRACING, c.BPF_PROG_TYPE_LSM, c.BPF_PROG_TYPE_EXT})
+CONTEXT_TAG = b"\0arg:ctx\0"
+"""As the strings of BTF have it."""
+
 MULTI_ATTACH = frozenset({c.BPF_TRACE_FENTRY_MULTI, c.BPF_TRACE_FEXIT_MULTI, c.BPF_TRACE_FSESSION_MULTI})
 
 
@@ -86,6 +89,7 @@ class Loader:
         self._patched: dict[Function, bytearray] = {}
         self._ksyms: dict[str, Resolution] = {}
         self._relocator: Relocator | None = None
+        self._twins: dict[str, dict[int, int]] = {}
         self._struct_ops: StructOps | None = None
         self._wanted: list[ProgramSpec] = []
 
@@ -195,12 +199,28 @@ class Loader:
     def _load_btf(self) -> None:
         if self.spec.btf is not None:
             required = any(spec.struct_ops is not None for spec in self.spec.maps.values())
-            self.btf_fd = load_btf(kernel_btf(self.spec), f"object {self.spec.name!r}", required=required)
+            data = kernel_btf(self.spec)
+            if CONTEXT_TAG in data:
+                data = self._fix_context_args(data)
+            self.btf_fd = load_btf(data, f"object {self.spec.name!r}", required=required)
+
+    def _fix_context_args(self, data: bytes) -> bytes:
+        """Say by types what tags say that this kernel does not know (before Linux 6.8); the BTF with these types."""
+        from pybpf import compat
+
+        if not compat.has_context_tags():
+            from pybpf.elf.context_args import fix_context_args
+
+            programs = [(program, link(self.spec, program, self._patched)) for program in self._wanted]
+            data, self._twins = fix_context_args(data, programs)
+        return data
 
     # Programs
 
     def _prepare(self, spec: ProgramSpec, code: ProgramCode) -> Job:
         image = link(self.spec, spec, self._patched)
+        if spec.name in self._twins:
+            image.rename_functions(self._twins[spec.name])
         fields = self._attributes(spec)
         fields["fd_array"] = code.write(image)
         return Job(self, spec, image, fields)

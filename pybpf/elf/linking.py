@@ -77,6 +77,15 @@ class Image:
             info = self._infos[kind] = _moved(areas, self.parts)
         return info
 
+    def rename_functions(self, ids: Mapping[int, int]) -> None:
+        """Let the function information name other types for functions: id now -> id then."""
+        from array import array
+
+        data, size = self._info("func_info")
+        words = array("I", data)
+        words[1 :: size // 4] = array("I", [ids.get(id, id) for id in words[1 :: size // 4]])
+        self._infos["func_info"] = words.tobytes(), size
+
     def __repr__(self) -> str:
         names = ", ".join(function.name for function, _ in self.parts)
         return f"<Image {len(self.instructions) // INSTRUCTION_SIZE} instructions: {names}>"
