@@ -72,4 +72,5 @@ __all__ = [  # noqa: RUF022  (the order a reader wants)
 ]
 
 
-__getattr__, __dir__ = lazy_names(globals(), _HOME)
+if not TYPE_CHECKING:  # there, names that are not imported above do not exist
+    __getattr__, __dir__ = lazy_names(globals(), _HOME)

@@ -14,7 +14,7 @@ from pybpf.loading import Loader, Options
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from mmap import mmap
     from typing import Any
 
@@ -76,7 +76,8 @@ class Object:
     Attributes:
         spec: what it was loaded from.
         programs: `Program` by name; programs with ``autoload = False`` are not among them.
-        maps: `Map` by name; data maps by the name of their section (``".bss"``).
+        maps: `Map` by name; data maps by the name of their section (``".bss"``). Which subclass each one is, only the
+            file tells, so for type checkers they are `Any`: narrow them with ``isinstance(made, HashMap)``.
         globals: the global variables by name, read from and written to the kernel's memory.
     """
 
@@ -85,7 +86,7 @@ class Object:
         loader.run()
         self.spec = spec
         self.programs: dict[str, Program] = loader.programs
-        self.maps: dict[str, Map] = loader.maps
+        self.maps: dict[str, Any] = loader.maps  # of Map
         self._btf_fd = loader.btf_fd
         self.globals = LiveGlobals(self)
         self._closed = False
@@ -211,7 +212,9 @@ class LiveGlobals:
     def _find(self, name: str) -> tuple[Variable, Map]:
         variable = self._owner.spec.variables.get(name)
         if variable is None:
-            raise KeyError(name)
+            from pybpf.variables import unknown_name
+
+            raise unknown_name("global variable", name, self._owner.spec.variables)
         made = self._owner.maps.get(variable.map)
         if made is None:
             raise KeyError(f"{name}: its map {variable.map} was not created")
@@ -270,7 +273,7 @@ class LiveGlobals:
     def __contains__(self, name: object) -> bool:
         return name in self._owner.spec.variables
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._owner.spec.variables)
 
     def __len__(self) -> int:
@@ -278,6 +281,9 @@ class LiveGlobals:
 
     def keys(self) -> list[str]:
         return list(self._owner.spec.variables)
+
+    def values(self) -> list[Any]:
+        return [self[name] for name in self]
 
     def items(self) -> list[tuple[str, Any]]:
         return [(name, self[name]) for name in self]

@@ -157,6 +157,7 @@ class Program:
         attach_tcx = links.attach_tcx
         attach_trace = links.attach_trace
         attach_tracepoint = links.attach_tracepoint
+        attach_tracing_multi = links.attach_tracing_multi
         attach_uprobe = links.attach_uprobe
         attach_uprobe_multi = links.attach_uprobe_multi
         attach_uretprobe = links.attach_uretprobe
@@ -168,16 +169,24 @@ class Program:
 
         return attach(self, **options)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("attach_"):
-            from pybpf import links
+    if not TYPE_CHECKING:
 
-            function = getattr(links, name, None)
-            if function is not None:
-                from functools import partial
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("attach_"):
+                from pybpf import links
 
-                return partial(function, self)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+                function = getattr(links, name, None)
+                if function is not None:
+                    from functools import partial
+
+                    return partial(function, self)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        from pybpf import links
+
+        ways = [name for name in links.__all__ if name.startswith("attach_") and name != "attach_struct_ops"]
+        return [*super().__dir__(), *ways]
 
     def __repr__(self) -> str:
         names = c.PROG_TYPE_NAMES

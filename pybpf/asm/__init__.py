@@ -23,4 +23,5 @@ _MODULES = {
 }
 
 
-__getattr__, __dir__ = lazy_names(globals(), _MODULES)
+if not TYPE_CHECKING:  # there, names that are not imported above do not exist
+    __getattr__, __dir__ = lazy_names(globals(), _MODULES)

@@ -187,13 +187,15 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
-__getattr__, __dir__ = lazy_names(globals(), _HOME)
+_import, _names = lazy_names(globals(), _HOME)
+if not TYPE_CHECKING:  # there, names that are not imported above do not exist
+    __getattr__, __dir__ = _import, _names
 
 
 def class_of(type_number: int) -> type[Map]:
     """The class of maps of a type; `MappingMap` for types that have none of their own."""
     name = _CLASSES.get(type_number, "MappingMap")
-    found: type[Map] = globals().get(name) or __getattr__(name)
+    found: type[Map] = globals().get(name) or _import(name)
     return found
 
 

@@ -25,11 +25,13 @@ class EventMap(Map):
 
     _events: RecordSource
 
-    def __getattr__(self, name: str) -> Any:
-        if name != "_events":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self._events = self.reader()
-        return self._events
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name != "_events":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self._events = self.reader()
+            return self._events
 
     def reader(self, **options: Any) -> RecordSource:
         """A reader of this map, which the caller closes."""

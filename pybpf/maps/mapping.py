@@ -57,11 +57,13 @@ class MappingMap(Map):
 
     # --- preparation -----------------------------------------------------------------------------------------------
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in _PREPARED:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self._prepare()
-        return object.__getattribute__(self, name)
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in _PREPARED:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self._prepare()
+            return object.__getattribute__(self, name)
 
     def _key_face(self) -> Face:
         return key_face(self.key_codec, self.key_size, self._where("key"))

@@ -28,13 +28,15 @@ class KeylessMap(Map):
     _calls: ElementCalls
     _face: Face
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in ("_calls", "_face"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        number = self.fileno()
-        self._face = value_face(self.value_codec, self.value_size, self._where("value"))
-        self._calls = syscall.ElementCalls(number, 0, self.value_size)
-        return object.__getattribute__(self, name)
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in ("_calls", "_face"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            number = self.fileno()
+            self._face = value_face(self.value_codec, self.value_size, self._where("value"))
+            self._calls = syscall.ElementCalls(number, 0, self.value_size)
+            return object.__getattribute__(self, name)
 
     def close(self) -> None:
         if not self.closed:

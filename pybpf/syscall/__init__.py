@@ -216,4 +216,5 @@ __all__ = [
 ]
 
 
-__getattr__, __dir__ = lazy_names(globals(), _HOME)
+if not TYPE_CHECKING:  # there, names that are not imported above do not exist
+    __getattr__, __dir__ = lazy_names(globals(), _HOME)
