@@ -108,7 +108,7 @@ class Loader:
             self._load_btf()
             self._creator.btf_fd = self.btf_fd
             self._creator.create_all()
-            code = ProgramCode(self.spec, self.maps, self._creator.data_offsets, self._ksyms, self._modules)
+            code = ProgramCode(self.spec, self.maps.fds, self._creator.data_offsets, self._ksyms, self._modules)
             try:
                 load_programs(self, [self._prepare(program, code) for program in self._wanted])
             finally:
@@ -239,7 +239,12 @@ class Loader:
             if target.module:
                 fields["attach_btf_obj_fd"] = self._modules.get(target.module)
             return fields
-        if spec.type_number not in ATTACHES_BY_BTF or spec.attach_type_number in MULTI_ATTACH:
+        if spec.attach_type_number in MULTI_ATTACH:
+            module, colon, _ = spec.attach_target.rpartition(":")
+            if colon:
+                fields["attach_btf_obj_fd"] = self._modules.get(module)
+            return fields
+        if spec.type_number not in ATTACHES_BY_BTF:
             return fields
         if spec.attach_program is not None:
             fields["attach_prog_fd"] = spec.attach_program
