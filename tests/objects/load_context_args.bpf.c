@@ -17,14 +17,14 @@ __weak __noinline int get_byte(__u32 offset, void *context __arg_ctx)
 
 __weak __noinline int stack_of_probe(void *context __arg_ctx)
 {
-	__u64 stack[8];
+	__u64 stack[8] = {};
 
 	return bpf_get_stack(context, stack, sizeof(stack), 0);
 }
 
 __weak __noinline int stack_of_tracepoint(__u64 *context __arg_ctx)
 {
-	__u64 stack[8];
+	__u64 stack[8] = {};
 
 	return bpf_get_stack(context, stack, sizeof(stack), 0);
 }
