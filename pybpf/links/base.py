@@ -7,6 +7,8 @@ Rules:
 * `close()` may be called twice, `with` calls it, and a link that is forgotten warns (`ResourceWarning`) and detaches.
 * Some attachments have no link object in the kernel (a perf event before Linux 5.15, a socket filter). They are
   `Link` as well: closing undoes them, and what needs a link object raises `NotSupportedError`.
+* A child made by fork() holds the attachment too. Its `close()` only lets go, so that a child that ends does not take
+  away what its parent has attached; `detach()` ends the attachment in any process.
 """
 
 from __future__ import annotations
@@ -56,13 +58,14 @@ class Link:
         target: what the program is attached to, for example ``"sched/sched_process_exec"``.
     """
 
-    __slots__ = ("__weakref__", "_fd", "_id", "_open", "_pin_path", "kind", "target")
+    __slots__ = ("__weakref__", "_fd", "_id", "_open", "_pid", "_pin_path", "kind", "target")
 
     def __init__(self, fd: FD | None, kind: str, target: str) -> None:
         """Takes ownership of the descriptor of a link; None for an attachment without a link object."""
         self._open = True
         self._fd = fd
         self._id = 0
+        self._pid = os.getpid()
         self._pin_path = ""
         self.kind = kind
         self.target = target
@@ -204,6 +207,7 @@ class Link:
         """
         if not self._open:
             return
+        self._pid = os.getpid()
         try:
             self._force()
             self.unpin()
@@ -227,6 +231,11 @@ class Link:
             self._open = False
             self._release()
 
+    @property
+    def _is_inherited(self) -> bool:
+        """Whether this is a child process, made by fork() after the attachment."""
+        return self._pid != os.getpid()
+
     def _release(self) -> None:
         if self._fd is not None:
             self._fd.close()
@@ -239,7 +248,8 @@ class Link:
 
     def __del__(self) -> None:
         if getattr(self, "_open", False):
-            warn(f"unclosed link: {self._words()}", ResourceWarning, stacklevel=2, source=self)
+            if not self._is_inherited:
+                warn(f"unclosed link: {self._words()}", ResourceWarning, stacklevel=2, source=self)
             self.close()
 
     def _words(self) -> str:
@@ -262,13 +272,14 @@ class PerfLink(Link):
     link that was pinned by this object stays enabled.
     """
 
-    __slots__ = ("_event", "_perf")
+    __slots__ = ("_disable", "_event", "_perf")
 
     def __init__(self, fd: FD | None, perf: FD, kind: str, target: str, event: ProbeEvent | None = None) -> None:
         """Takes ownership of the link, of the perf event, and of the probe event that it uses."""
         super().__init__(fd, kind, target)
         self._perf = perf
         self._event = event
+        self._disable = syscall.perf_disable  # while Python shuts down, nothing can be imported any more
 
     @property
     def perf_fd(self) -> FD:
@@ -283,12 +294,12 @@ class PerfLink(Link):
 
     def _release(self) -> None:
         try:
-            if not self._pin_path:
-                syscall.perf_disable(self._perf)
+            if not self._pin_path and not self._is_inherited:
+                self._disable(self._perf)
         finally:
             self._perf.close()
             super()._release()
-            if self._event is not None:
+            if self._event is not None and not self._is_inherited:
                 self._event.remove()
 
 
@@ -308,7 +319,8 @@ class Attachment(Link):
 
     def _release(self) -> None:
         try:
-            self._undo()
+            if not self._is_inherited:
+                self._undo()
         finally:
             for fd in self._held:
                 fd.close()

@@ -118,8 +118,10 @@ def _attach_without_link(program: Attachable, directory: FD, hook: int, name: st
         held.close()
         raise refused(error, what, _hints(False)) from None
 
+    detach = syscall.prog_detach  # while Python shuts down, nothing can be imported any more
+
     def undo() -> None:
-        syscall.prog_detach(directory, hook, prog_fd=held)
+        detach(directory, hook, prog_fd=held)
 
     return Attachment("cgroup", f"{hook_name(hook)} of {name}", undo, (held, directory))
 

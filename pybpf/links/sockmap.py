@@ -50,8 +50,10 @@ def attach_sockmap(program: Attachable, map: FdLike, attach_type: int | None = N
         program_fd.close()
         raise refused(error, attaching(program, target), _hints()) from None
 
+    detach = syscall.prog_detach  # while Python shuts down, nothing can be imported any more
+
     def undo() -> None:
-        syscall.prog_detach(map_fd, hook, prog_fd=program_fd)
+        detach(map_fd, hook, prog_fd=program_fd)
 
     return Attachment("sockmap", target, undo, (program_fd, map_fd))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -201,6 +203,60 @@ def test_attachment_without_link_object() -> None:
         for use in (attachment.fileno, attachment.info, lambda: attachment.pin("/sys/fs/bpf/x")):
             with pytest.raises(NotSupportedError, match="test x has no link object"):
                 use()
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Do something in a child made by fork(), and give its exit code."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_child_only_lets_go_of_what_its_parent_has_attached(
+    counting: Callable[..., Program], counter: Counter
+) -> None:
+    program = counting(c.BPF_PROG_TYPE_PERF_EVENT, everywhere=True)
+    undone: list[str] = []
+    with (
+        links.Attachment("test", "x", lambda: undone.append("x")) as attachment,
+        links.attach_perf_event(program, "cpu-clock", frequency=1000) as group,
+    ):
+
+        def close_all() -> None:
+            group.close()
+            attachment.close()
+            assert group.closed and attachment.closed and not undone
+
+        def detach() -> None:
+            attachment.detach()
+            assert undone == ["x"]
+
+        assert in_child(close_all) == 0
+        assert in_child(detach) == 0
+        before = counter.value
+        assert eventually(lambda: counter.value > before)
+    assert undone == ["x"]
+
+
+def test_a_link_that_is_forgotten_until_python_ends_goes_quietly() -> None:
+    script = """
+from pybpf import constants, links, syscall
+from pybpf.program import Program
+code = bytes.fromhex("b700000000000000 9500000000000000")
+program = Program(
+    syscall.prog_load(constants.BPF_PROG_TYPE_PERF_EVENT, code),
+    name="probe", type_number=constants.BPF_PROG_TYPE_PERF_EVENT,
+)
+group = links.attach_perf_event(program, "cpu-clock", frequency=1)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
