@@ -19,9 +19,8 @@ import sys
 from pybpf import constants as c
 from pybpf import syscall
 from pybpf.errors import ENOTSUPP, BPFError, BPFExistsError, BPFNotFoundError, ObjectError
-from pybpf.maps import make_map
+from pybpf.maps.loaded import LoadedMaps
 from pybpf.memlock import with_memlock
-from pybpf.syscall.cpus import possible_cpus
 from pybpf.syscall.fd import FD, duplicate
 
 TYPE_CHECKING = False
@@ -65,7 +64,7 @@ class MapCreator:
     """Makes the maps of one object.
 
     Attributes:
-        maps: what has been made, by name.
+        maps: what has been made.
         btf_fd: the object's BTF in the kernel, once it is there.
         layouts: the kernel's form of struct_ops maps, by name.
         data_offsets: name of an arena -> where the object's variables begin in it.
@@ -78,7 +77,7 @@ class MapCreator:
         self.data_offsets: dict[str, int] = {}
         self._modules = modules
         self.btf_fd: FD | None = None
-        self.maps: dict[str, Map] = {}
+        self.maps = LoadedMaps()
         self._pinned: list[Map] = []
 
     def create_all(self) -> None:
@@ -95,13 +94,13 @@ class MapCreator:
     def fill_program_arrays(self, programs: Mapping[str, Program]) -> None:
         """Put the programs that the object names into its program arrays."""
         for spec in self.spec.maps.values():
-            made = self.maps.get(spec.name)
-            if made is None or spec.type_number != c.BPF_MAP_TYPE_PROG_ARRAY or spec.name in self.options.reuse:
+            fd = self.maps.fds.get(spec.name)
+            if fd is None or spec.type_number != c.BPF_MAP_TYPE_PROG_ARRAY or spec.name in self.options.reuse:
                 continue
             for slot, name in spec.values.items():
                 program = programs.get(name)
                 if program is not None:
-                    syscall.map_update_elem(made.fileno(), u32(slot), u32(program.fileno()))
+                    syscall.map_update_elem(fd, u32(slot), u32(program.fileno()))
 
     def fill_struct_ops(self, programs: Mapping[str, Program]) -> None:
         """Give each struct_ops map the value that attaching it will register."""
@@ -118,8 +117,7 @@ class MapCreator:
         """Remove the pins that were made, and close the maps."""
         for made in self._pinned:
             made.unpin()
-        for made in reversed(self.maps.values()):
-            made.close()
+        self.maps.close()
 
     # One map
 
@@ -128,7 +126,7 @@ class MapCreator:
             return
         reuse = self.options.reuse.get(spec.name)
         if reuse is not None:
-            self.maps[spec.name] = self._adopt(reuse, spec)
+            self._adopt(reuse, spec)
             return
         path = spec.pin_path
         if path is None and spec.pinning:
@@ -142,13 +140,13 @@ class MapCreator:
         try:
             self._pin(self.maps[spec.name], path)
         except BPFExistsError:  # somebody else was quicker: theirs is the one to share
-            self.maps.pop(spec.name).close()
+            self.maps.discard(spec.name)
             if not self._reuse_pinned(spec, path):
                 raise
 
     def _make_anew(self, spec: MapSpec) -> None:
         fd = self._create(spec)
-        self.maps[spec.name] = self._over(fd, spec)
+        self._add(fd, spec)
         if spec.data is not None and spec.is_internal:
             self._fill(fd, spec)
         elif spec.type_number == c.BPF_MAP_TYPE_ARENA:
@@ -156,36 +154,33 @@ class MapCreator:
         elif spec.values and spec.type_number != c.BPF_MAP_TYPE_PROG_ARRAY:
             for slot, name in spec.values.items():
                 self._make(self.spec.maps[name])
-                syscall.map_update_elem(fd, u32(slot), u32(self.maps[name].fileno()))
+                syscall.map_update_elem(fd, u32(slot), u32(self.maps.fds[name].fileno()))
 
-    def _over(self, fd: FD, spec: MapSpec, shape: MapInfo | None = None) -> Map:
-        """The typed map over a new descriptor, which it closes if anything goes wrong.
+    def _add(self, fd: FD, spec: MapSpec, shape: MapInfo | None = None) -> None:
+        """Take a new descriptor. `shape` is what the kernel says of a map that was not made from the spec."""
+        self.maps.add(spec.name, fd, lambda: self._over(fd, spec, shape))
+        if spec.type_number == c.BPF_MAP_TYPE_ARENA and spec.data:
+            self.data_offsets[spec.name] = _data_offset(spec, spec.max_entries if shape is None else shape.max_entries)
 
-        `shape` is what the kernel says of a map that was not made from the spec.
-        """
+    def _over(self, fd: FD, spec: MapSpec, shape: MapInfo | None) -> Map:
+        """The typed map over a descriptor."""
+        from pybpf.btf.codec import codec
+        from pybpf.maps import make_map
+
         layout = self.layouts.get(spec.name)
-        max_entries = _max_entries(spec) if shape is None else shape.max_entries
-        try:
-            from pybpf.btf.codec import codec
-
-            # Data maps stay bytes: their variables are typed one by one, as globals.
-            btf = None if spec.is_internal else spec.btf
-            key_codec = codec(btf, spec.key_type_id) if btf is not None and spec.key_type_id else None
-            value_codec = codec(btf, spec.value_type_id) if btf is not None and spec.value_type_id else None
-            if spec.type_number == c.BPF_MAP_TYPE_ARENA and spec.data:
-                self.data_offsets[spec.name] = _data_offset(spec, max_entries)
-            if layout is not None:
-                btf, value_codec = layout.btf, codec(layout.btf, layout.value_type_id)
-        except BaseException:
-            fd.close()
-            raise
+        # Data maps stay bytes: their variables are typed one by one, as globals.
+        btf = None if spec.is_internal else spec.btf
+        key_codec = codec(btf, spec.key_type_id) if btf is not None and spec.key_type_id else None
+        value_codec = codec(btf, spec.value_type_id) if btf is not None and spec.value_type_id else None
+        if layout is not None:
+            btf, value_codec = layout.btf, codec(layout.btf, layout.value_type_id)
         made = make_map(
             fd,
             name=spec.name,
             type_number=spec.type_number if shape is None else shape.type,
             key_size=spec.key_size if shape is None else shape.key_size,
             value_size=self._value_size(spec) if shape is None else shape.value_size,
-            max_entries=max_entries,
+            max_entries=_max_entries(spec) if shape is None else shape.max_entries,
             flags=spec.flags if shape is None else shape.map_flags,
             map_extra=spec.map_extra if shape is None else shape.map_extra,
             key_codec=key_codec,
@@ -288,15 +283,15 @@ class MapCreator:
 
     # Maps that are there already
 
-    def _adopt(self, given: Map | FD | int, spec: MapSpec) -> Map:
-        """The map over a descriptor that the caller gave; its shape is what the kernel says."""
+    def _adopt(self, given: Map | FD | int, spec: MapSpec) -> None:
+        """Use the map behind a descriptor that the caller gave; its shape is what the kernel says."""
         fd = FD(duplicate(given))
         try:
             shape = syscall.map_info(fd)
         except BaseException:
             fd.close()
             raise
-        return self._over(fd, spec, shape)
+        self._add(fd, spec, shape)
 
     def _reuse_pinned(self, spec: MapSpec, path: str) -> bool:
         """Take the map that is pinned at the path, if there is one and it has the same shape."""
@@ -327,7 +322,7 @@ class MapCreator:
         except BaseException:
             fd.close()
             raise
-        self.maps[spec.name] = self._over(fd, spec, info)
+        self._add(fd, spec, info)
         return True
 
     def _pin(self, made: Map, path: str) -> None:
@@ -372,5 +367,7 @@ def _data_offset(spec: MapSpec, pages: int) -> int:
 def _max_entries(spec: MapSpec) -> int:
     """A perf event array without a size gets one entry for each possible CPU."""
     if spec.type_number == c.BPF_MAP_TYPE_PERF_EVENT_ARRAY and not spec.max_entries:
+        from pybpf.syscall.cpus import possible_cpus
+
         return possible_cpus()
     return spec.max_entries

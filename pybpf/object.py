@@ -76,8 +76,9 @@ class Object:
     Attributes:
         spec: what it was loaded from.
         programs: `Program` by name; programs with ``autoload = False`` are not among them.
-        maps: `Map` by name; data maps by the name of their section (``".bss"``). Which subclass each one is, only the
-            file tells, so for type checkers they are `Any`: narrow them with ``isinstance(made, HashMap)``.
+        maps: `Map` by name, each made when it is first asked for; data maps by the name of their section
+            (``".bss"``). Which subclass each one is, only the file tells, so for type checkers they are `Any`: narrow
+            them with ``isinstance(made, HashMap)``.
         globals: the global variables by name, read from and written to the kernel's memory.
     """
 
@@ -86,7 +87,7 @@ class Object:
         loader.run()
         self.spec = spec
         self.programs: dict[str, Program] = loader.programs
-        self.maps: dict[str, Any] = loader.maps  # of Map
+        self.maps = loader.maps
         self._btf_fd = loader.btf_fd
         self.globals = LiveGlobals(self)
         self._closed = False
@@ -122,9 +123,9 @@ class Object:
         try:
             for program in self.programs.values():
                 self._attach_one(program, links, strict)
-            for made in self.maps.values():
-                if made.type_number == c.BPF_MAP_TYPE_STRUCT_OPS:
-                    self._attach_struct_ops(made, links, strict)
+            for name in self.maps:
+                if self.spec.maps[name].type_number == c.BPF_MAP_TYPE_STRUCT_OPS:
+                    self._attach_struct_ops(self.maps[name], links, strict)
         except BaseException:
             links.close()
             raise
@@ -177,8 +178,7 @@ class Object:
         self.globals.close()
         for program in self.programs.values():
             program.close()
-        for made in self.maps.values():
-            made.close()
+        self.maps.close()
         if self._btf_fd is not None:
             self._btf_fd.close()
 

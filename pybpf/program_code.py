@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pybpf.elf.linking import Image
     from pybpf.externs import Resolution
     from pybpf.kernel_btf import ModuleDescriptors
-    from pybpf.maps import Map
     from pybpf.spec import ObjectSpec, Relocation
     from pybpf.syscall.fd import FD, FdLike
 
@@ -43,7 +42,7 @@ class ProgramCode:
     """Writes into the programs of one object. It holds the jump tables until it is closed.
 
     Args:
-        maps: the maps that have been created, by name.
+        maps: the descriptors of the maps that have been created, by name.
         offsets: where the object's variables begin in a map, by name, if not at 0.
         ksyms: what the kernel symbols are, by name.
         modules: descriptors of the BTF of modules.
@@ -53,7 +52,7 @@ class ProgramCode:
     def __init__(
         self,
         spec: ObjectSpec,
-        maps: Mapping[str, Map],
+        maps: Mapping[str, FD],
         offsets: Mapping[str, int],
         ksyms: Mapping[str, Resolution],
         modules: ModuleDescriptors,
@@ -88,12 +87,12 @@ class ProgramCode:
     def _write_one(self, code: bytearray, index: int, relocation: Relocation, modules: list[str]) -> None:
         kind = relocation.kind
         if kind == "map":
-            made = self._maps.get(relocation.name)
-            if made is None:
+            fd = self._maps.get(relocation.name)
+            if fd is None:
                 self._write_missing_map(code, index, relocation.name)
             else:
                 slots.set_src(code, index, c.BPF_PSEUDO_MAP_FD)
-                slots.set_imm(code, index, made.fileno())
+                slots.set_imm(code, index, fd.fileno())
         elif kind == "data":
             start = slots.get_imm(code, index) + self._offsets.get(relocation.name, 0)
             self._write_place(code, index, relocation.name, start + relocation.offset)
@@ -144,12 +143,12 @@ class ProgramCode:
 
     def _write_place(self, code: bytearray, index: int, name: str, offset: int) -> None:
         """The address of a byte in a map's value."""
-        made = self._maps.get(name)
-        if made is None:
+        fd = self._maps.get(name)
+        if fd is None:
             self._write_missing_map(code, index, name)
             return
         slots.set_src(code, index, c.BPF_PSEUDO_MAP_VALUE)
-        slots.set_imm64(code, index, made.fileno(), offset)
+        slots.set_imm64(code, index, fd.fileno(), offset)
 
     def _write_missing_map(self, code: bytearray, index: int, name: str) -> None:
         number = UNUSABLE_MAP + list(self.spec.maps).index(name)
