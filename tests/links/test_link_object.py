@@ -249,11 +249,10 @@ def test_a_link_that_is_forgotten_until_python_ends_goes_quietly() -> None:
 from pybpf import constants, links, syscall
 from pybpf.program import Program
 code = bytes.fromhex("b700000000000000 9500000000000000")
-program = Program(
-    syscall.prog_load(constants.BPF_PROG_TYPE_PERF_EVENT, code),
-    name="probe", type_number=constants.BPF_PROG_TYPE_PERF_EVENT,
-)
+fd = syscall.prog_load(constants.BPF_PROG_TYPE_PERF_EVENT, code)
+program = Program(fd, name="probe", type_number=constants.BPF_PROG_TYPE_PERF_EVENT)
 group = links.attach_perf_event(program, "cpu-clock", frequency=1)
+def function(): "holds these names until modules are gone"
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
