@@ -17,6 +17,15 @@ CAP_SYS_ADMIN = 21
 CAP_PERFMON = 38
 CAP_BPF = 39
 
+NAMES = {
+    CAP_NET_ADMIN: "CAP_NET_ADMIN",
+    CAP_SYS_ADMIN: "CAP_SYS_ADMIN",
+    CAP_PERFMON: "CAP_PERFMON",
+    CAP_BPF: "CAP_BPF",
+}
+WHOLE_RANGE = ["0", "0", "4294967295"]
+"""/proc/self/uid_map of the first user namespace (user_namespaces(7))."""
+
 
 def _read(path: str) -> str:
     try:
@@ -40,6 +49,11 @@ def has_capability(number: int) -> bool:
     return bool(mask >> number & 1 or mask >> CAP_SYS_ADMIN & 1)
 
 
+def is_in_user_namespace() -> bool:
+    """True when this process is in a user namespace of its own, whose capabilities bpf(2) does not count."""
+    return _read("/proc/self/uid_map").split() not in ([], WHOLE_RANGE)
+
+
 def lockdown_mode() -> str:
     """``none``, ``integrity`` or ``confidentiality``; an empty string on a kernel without lockdown."""
     text = _read("/sys/kernel/security/lockdown")
@@ -51,7 +65,12 @@ def permission_hint(*, needs: int = CAP_BPF) -> str:
     if not has_capability(needs):
         if os.geteuid() != 0:
             return "Run it as root, or give the process CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
-        return "This process is root without CAP_BPF (a container?): it needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+        return (
+            f"This process is root without {NAMES[needs]} (a container?): "
+            "it needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+        )
+    if is_in_user_namespace():
+        return "This process is in a user namespace (a rootless container?): there BPF takes a BPF token"
     mode = lockdown_mode()
     if mode == "confidentiality":
         return "The kernel is locked down (confidentiality), which forbids reading kernel memory from BPF"

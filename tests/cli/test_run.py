@@ -217,6 +217,23 @@ def test_not_root() -> None:
     refused(result, 4, "Operation not permitted", "CAP_BPF")
 
 
+@needs_root
+@pytest.mark.parametrize("missing", ["bpf", "perfmon", "net_admin"])
+def test_root_without_a_capability(missing: str) -> None:
+    if not shutil.which("setpriv"):
+        pytest.skip("no setpriv command")
+    kernel = "xdp_count" if missing == "net_admin" else "execsnoop"
+    result = shell(f"setpriv --bounding-set=-{missing},-sys_admin --inh-caps=-all PYBPF run {kernel}")
+    refused(result, 4, f"root without CAP_{missing.upper()}")
+
+
+@needs_root
+def test_root_of_a_user_namespace() -> None:
+    if subprocess.run("unshare --user --map-root-user true", shell=True, capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    refused(shell("unshare --user --map-root-user PYBPF run execsnoop"), 4, "user namespace", "BPF token")
+
+
 def test_unknown_setting() -> None:
     refused(pybpf("run", "execsnoop", "--set", "only_uit=3"), 2, "only_uit", "only_uid")
 
