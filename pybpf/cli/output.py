@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from io import TextIOWrapper
 
 from pybpf import constants as c
 from pybpf.btf.records import Overlay, Record, to_json
@@ -51,6 +52,8 @@ class Printer:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
+        if as_json and isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # whatever the locale says (RFC 8259)
 
     def _line(self, text: str) -> None:
         sys.stdout.write(text + "\n")

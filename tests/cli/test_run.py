@@ -217,6 +217,23 @@ def test_not_root() -> None:
     refused(result, 4, "Operation not permitted", "CAP_BPF")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+@pytest.mark.parametrize("as_json", [True, False])
+def test_names_that_the_encoding_cannot_say(encoding: str, as_json: bool) -> None:
+    script = (
+        "from pybpf import cli\n"
+        "from pybpf.cli.output import Printer\n"
+        "cli._open_streams()\n"
+        f"Printer({as_json}).event('events', '\\udcff\\xf6')\n"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, cwd=ROOT, env=environment)
+    if as_json:
+        assert json.loads(result.stdout) == {"map": "events", "event": "\udcff\xf6"}
+    else:
+        assert result.stdout.decode() == "events '\\udcffö'\n" if "utf" in encoding else b"\\xf6" in result.stdout
+
+
 @needs_root
 @pytest.mark.parametrize("missing", ["bpf", "perfmon", "net_admin"])
 def test_root_without_a_capability(missing: str) -> None:
