@@ -3,6 +3,7 @@
 Rules:
 
 * The modern call is tried first. Only when it fails is a probe run, and only a conclusive answer is kept.
+* With a BPF token the answer is the token's, and not kept.
 * No kernel version is compared: each probe makes the smallest call that shows the feature.
 * The comment at each workaround names the kernel that made it unnecessary. Linux 5.10 is the oldest that is looked at.
 
@@ -24,9 +25,29 @@ from pybpf.errors import BPFError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
+
+    from pybpf.syscall.fd import FdLike
+
+    T = TypeVar("T")
 
 EXIT = 0x95
 MOVE = 0xB7
+
+
+def _kept(probe: Callable[[FdLike | None], T]) -> Callable[..., T]:
+    """The probe, whose answer is kept unless it was asked with a token."""
+    answers: list[T] = []
+
+    def ask(token_fd: FdLike | None = None) -> T:
+        if token_fd is not None:
+            return probe(token_fd)
+        if not answers:
+            answers.append(probe(None))
+        return answers[0]
+
+    ask.__doc__ = probe.__doc__
+    return ask
 
 
 def _call_program(helper: int) -> bytes:
@@ -34,9 +55,9 @@ def _call_program(helper: int) -> bytes:
     return encode([Instruction(slots.CALL, imm=helper), Instruction(EXIT)])
 
 
-def _loads(program_type: int, code: bytes) -> bool:
+def _loads(program_type: int, code: bytes, token_fd: FdLike | None = None) -> bool:
     try:
-        syscall.prog_load(program_type, code, license="GPL").close()
+        syscall.prog_load(program_type, code, license="GPL", token_fd=token_fd).close()
     except BPFError:
         return False
     return True
@@ -107,38 +128,38 @@ BTF_PROBES: dict[str, Callable[[BTFBuilder], object]] = {
 }
 
 
-def _accepts_btf(describe: Callable[[BTFBuilder], object]) -> bool:
+def _accepts_btf(describe: Callable[[BTFBuilder], object], token_fd: FdLike | None) -> bool:
     builder = BTFBuilder()
     describe(builder)
     try:
-        syscall.btf_load(builder.to_bytes()).close()
+        syscall.btf_load(builder.to_bytes(), token_fd=token_fd).close()
     except BPFError:
         return False
     return True
 
 
-@cache
-def has_btf() -> bool:
+@_kept
+def has_btf(token_fd: FdLike | None) -> bool:
     """True when BPF_BTF_LOAD takes the simplest type (Linux 4.18, CAP_BPF)."""
-    return _accepts_btf(_btf_int)
+    return _accepts_btf(_btf_int, token_fd)
 
 
-@cache
-def missing_btf_features() -> frozenset[str]:
+@_kept
+def missing_btf_features(token_fd: FdLike | None) -> frozenset[str]:
     """What this kernel's BTF does not know, in the words of `pybpf.btf.writer.sanitise`."""
-    return frozenset(name for name, describe in BTF_PROBES.items() if not _accepts_btf(describe))
+    return frozenset(name for name, describe in BTF_PROBES.items() if not _accepts_btf(describe, token_fd))
 
 
 # Programs
 
 
-def make_kernel_read_its_btf() -> None:
+def make_kernel_read_its_btf(token_fd: FdLike | None = None) -> None:
     """Let the verifier check a program: Linux 5.10 reads its own BTF only then, and knows no struct_ops before."""
-    _loads(c.BPF_PROG_TYPE_SOCKET_FILTER, encode([Instruction(MOVE, imm=0), Instruction(EXIT)]))
+    _loads(c.BPF_PROG_TYPE_SOCKET_FILTER, encode([Instruction(MOVE, imm=0), Instruction(EXIT)]), token_fd)
 
 
-@cache
-def has_context_tags() -> bool:
+@_kept
+def has_context_tags(token_fd: FdLike | None) -> bool:
     """True when the kernel knows the declaration tag ``arg:ctx`` (Linux 6.8).
 
     The probe's subprogram calls a helper that takes nothing but the context, and gets its argument by the tag alone.
@@ -156,31 +177,35 @@ def has_context_tags() -> bool:
     ]
     func_info = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, main, 2, tagged))
     try:
-        with syscall.btf_load(builder.to_bytes()) as btf:
-            syscall.prog_load(c.BPF_PROG_TYPE_KPROBE, encode(code), btf_fd=btf, func_info=func_info).close()
+        with syscall.btf_load(builder.to_bytes(), token_fd=token_fd) as btf:
+            syscall.prog_load(
+                c.BPF_PROG_TYPE_KPROBE, encode(code), btf_fd=btf, func_info=func_info, token_fd=token_fd
+            ).close()
     except BPFError:
         return False
     return True
 
 
-@cache
-def has_full_range_offsets() -> bool:
+@_kept
+def has_full_range_offsets(token_fd: FdLike | None) -> bool:
     """True when ldimm64 may point anywhere into a map's value: Linux 7.0 or so; before only into its first 512 MiB.
 
     The probe points behind the end of a value. The verifier refuses it either way, with different words.
     """
     buffer = syscall.LogBuffer(4096)
-    with syscall.map_create(c.BPF_MAP_TYPE_ARRAY, key_size=4, value_size=1, max_entries=1) as array:
+    with syscall.map_create(c.BPF_MAP_TYPE_ARRAY, key_size=4, value_size=1, max_entries=1, token_fd=token_fd) as array:
         far = Instruction(slots.LDIMM64, 1, c.BPF_PSEUDO_MAP_VALUE, imm=array.fileno(), high=1 << 30)
         code = encode([far, Instruction(MOVE, imm=0), Instruction(EXIT)])
         try:
-            syscall.prog_load(c.BPF_PROG_TYPE_TRACEPOINT, code, log_level=1, log_buffer=buffer).close()
+            syscall.prog_load(
+                c.BPF_PROG_TYPE_TRACEPOINT, code, log_level=1, log_buffer=buffer, token_fd=token_fd
+            ).close()
         except BPFError:
             return "invalid access to map value pointer" in buffer.text
     return False
 
 
-@cache
-def has_bpf_cookie() -> bool:
+@_kept
+def has_bpf_cookie(token_fd: FdLike | None) -> bool:
     """True when attachments carry a cookie (helper bpf_get_attach_cookie, Linux 5.15)."""
-    return _loads(c.BPF_PROG_TYPE_TRACEPOINT, _call_program(c.BPF_FUNC_get_attach_cookie))
+    return _loads(c.BPF_PROG_TYPE_TRACEPOINT, _call_program(c.BPF_FUNC_get_attach_cookie), token_fd)

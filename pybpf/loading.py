@@ -25,24 +25,27 @@ from pybpf.btf import kernel
 from pybpf.btf.relocation import Relocator
 from pybpf.elf.datasec import kernel_btf
 from pybpf.elf.linking import link
-from pybpf.errors import ObjectError
+from pybpf.errors import BPFError, ObjectError
 from pybpf.kernel_btf import ModuleDescriptors, find_attach_target, kernel_btfs
 from pybpf.map_creation import MapCreator
 from pybpf.object_btf import load_btf
 from pybpf.program_code import ProgramCode
 from pybpf.program_loading import Job, load_programs
+from pybpf.tokens import open_token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from pybpf.btf.reader import BTF
+    from pybpf.elf.linking import Image
     from pybpf.externs import Resolution
     from pybpf.maps import Map
     from pybpf.program import Program
     from pybpf.spec import Function, MapSpec, ObjectSpec, ProgramSpec
     from pybpf.struct_ops import StructOps
-    from pybpf.syscall.fd import FD
+    from pybpf.syscall.fd import FD, FdLike, HasFileno
 
 
 ATTACHES_BY_BTF = frozenset({c.BPF_PROG_TYPE_TRACING, c.BPF_PROG_TYPE_LSM, c.BPF_PROG_TYPE_EXT})
@@ -55,7 +58,7 @@ MULTI_ATTACH = frozenset({c.BPF_TRACE_FENTRY_MULTI, c.BPF_TRACE_FEXIT_MULTI, c.B
 class Options:
     """How an object is loaded. See `pybpf.load` for the meaning of each."""
 
-    __slots__ = ("btf", "kconfig", "log_level", "log_size", "pin_root", "reuse")
+    __slots__ = ("btf", "kconfig", "log_level", "log_size", "pin_root", "reuse", "token")
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Options:
         log_size: int = 0,
         pin_root: str = "/sys/fs/bpf",
         reuse: Mapping[str, Map | FD | int] | None = None,
+        token: str | os.PathLike[str] | FdLike | None = None,
     ) -> None:
         self.btf = btf
         self.kconfig = kconfig
@@ -73,6 +77,7 @@ class Options:
         self.log_size = log_size
         self.pin_root = pin_root
         self.reuse = dict(reuse or {})
+        self.token = token
 
 
 class Loader:
@@ -86,6 +91,7 @@ class Loader:
         self.maps = self._creator.maps
         self.programs: dict[str, Program] = {}
         self.btf_fd: FD | None = None
+        self.token_fd: FD | None = None
         self._patched: dict[Function, bytearray] = {}
         self._ksyms: dict[str, Resolution] = {}
         self._relocator: Relocator | None = None
@@ -102,17 +108,21 @@ class Loader:
         if unknown:
             raise ObjectError(f"{self.spec.name} has no map {min(unknown)!r} to reuse a descriptor for")
         try:
+            self.token_fd = self._creator.token_fd = open_token(self.options.token)
             self._choose_programs()
             self._resolve_externs()
             self._relocate_functions()
             self._load_btf()
             self._creator.btf_fd = self.btf_fd
+            self._find_digests()
             self._creator.create_all()
-            code = ProgramCode(self.spec, self.maps.fds, self._creator.data_offsets, self._ksyms, self._modules)
+            code = self._code(self.maps.fds)
             try:
-                load_programs(self, [self._prepare(program, code) for program in self._wanted])
+                jobs = [self._prepare(program, code) for program in self._wanted]
+                load_programs(self, jobs)
             finally:
                 code.close()
+            self._bind_constants(jobs)
             self._creator.fill_program_arrays(self.programs)
             self._creator.fill_struct_ops(self.programs)
         except BaseException:
@@ -120,6 +130,8 @@ class Loader:
             raise
         finally:
             self._modules.close()
+            if self.token_fd is not None:
+                self.token_fd.close()
         kernel.store_index()
 
     def undo(self) -> None:
@@ -143,6 +155,29 @@ class Loader:
         else:
             self._wanted = [program for program in programs if program.autoload]
 
+    def _code(self, maps: Mapping[str, HasFileno]) -> ProgramCode:
+        """What writes the descriptors of these maps into programs."""
+        return ProgramCode(self.spec, maps, self._creator.data_offsets, self._ksyms, self._modules, self.token_fd)
+
+    def _find_digests(self) -> None:
+        """What exclusive maps know their programs by: the final code, in which descriptors of maps do not count."""
+        exclusive = [one for one in self.spec.maps.values() if one.exclusive_program is not None and one.autocreate]
+        if not exclusive:
+            return
+        from pybpf.asm.digest import ANY_MAP, program_digest
+
+        code = self._code({one.name: ANY_MAP for one in self.spec.maps.values() if one.autocreate})
+        try:
+            for one in exclusive:
+                program = self.spec.programs.get(one.exclusive_program or "")
+                if program is None:
+                    raise ObjectError(f"map {one.name!r}: there is no program {one.exclusive_program!r} to be only for")
+                image = self._link(program)
+                code.write(image)
+                self._creator.digests[one.name] = program_digest(image.instructions)
+        finally:
+            code.close()
+
     # Externs
 
     def _resolve_externs(self) -> None:
@@ -164,7 +199,7 @@ class Loader:
             self.options.kconfig,
             {
                 "LINUX_KERNEL_VERSION": externs.kernel_version,
-                "LINUX_HAS_BPF_COOKIE": compat.has_bpf_cookie,
+                "LINUX_HAS_BPF_COOKIE": lambda: compat.has_bpf_cookie(self.token_fd),
                 "LINUX_HAS_SYSCALL_WRAPPER": has_syscall_wrapper,
             },
         )
@@ -202,13 +237,14 @@ class Loader:
             data = kernel_btf(self.spec)
             if CONTEXT_TAG in data:
                 data = self._fix_context_args(data)
-            self.btf_fd = load_btf(data, f"object {self.spec.name!r}", required=required)
+            what = f"object {self.spec.name!r}"
+            self.btf_fd = load_btf(data, what, required=required, token_fd=self.token_fd)
 
     def _fix_context_args(self, data: bytes) -> bytes:
         """Say by types what tags say that this kernel does not know (before Linux 6.8); the BTF with these types."""
         from pybpf import compat
 
-        if not compat.has_context_tags():
+        if not compat.has_context_tags(self.token_fd):
             from pybpf.elf.context_args import fix_context_args
 
             programs = [(program, link(self.spec, program, self._patched)) for program in self._wanted]
@@ -218,12 +254,30 @@ class Loader:
     # Programs
 
     def _prepare(self, spec: ProgramSpec, code: ProgramCode) -> Job:
-        image = link(self.spec, spec, self._patched)
-        if spec.name in self._twins:
-            image.rename_functions(self._twins[spec.name])
+        image = self._link(spec)
         fields = self._attributes(spec)
         fields["fd_array"] = code.write(image)
         return Job(self, spec, image, fields)
+
+    def _bind_constants(self, jobs: list[Job]) -> None:
+        """Let every program keep the object's constants, used or not: `bpftool prog show` prints metadata from them.
+
+        BPF_PROG_BIND_MAP, Linux 5.10. A refusal changes nothing for the programs.
+        """
+        names = [one.name for one in self.spec.maps.values() if one.is_internal and one.section.startswith(".rodata")]
+        for name in names:
+            for job in jobs:
+                if name in self.maps.fds and all(one.name != name for _, one in job.image.relocations):
+                    try:
+                        syscall.prog_bind_map(self.programs[job.spec.name], self.maps.fds[name])
+                    except BPFError:
+                        continue
+
+    def _link(self, spec: ProgramSpec) -> Image:
+        image = link(self.spec, spec, self._patched)
+        if spec.name in self._twins:
+            image.rename_functions(self._twins[spec.name])
+        return image
 
     def _attributes(self, spec: ProgramSpec) -> dict[str, object]:
         """The fields of BPF_PROG_LOAD that follow from the section and its target."""
@@ -231,7 +285,12 @@ class Loader:
             "expected_attach_type": spec.attach_type_number,
             "prog_flags": spec.flags,
             "kern_version": self.spec.kernel_version or 0,
+            "token_fd": self.token_fd,
         }
+        if spec.ifindex:
+            fields["ifindex"] = spec.ifindex
+        if spec.signature:
+            fields["signature"], fields["keyring_id"] = spec.signature, spec.keyring_id
         if self._struct_ops is not None and spec.name in self._struct_ops.targets:
             target = self._struct_ops.targets[spec.name]
             fields["attach_btf_id"] = target.type_id

@@ -67,6 +67,8 @@ class MapCreator:
         maps: what has been made.
         btf_fd: the object's BTF in the kernel, once it is there.
         layouts: the kernel's form of struct_ops maps, by name.
+        digests: name of an exclusive map -> digest of the program that may use it.
+        token_fd: a BPF token to make maps with, or None.
         data_offsets: name of an arena -> where the object's variables begin in it.
     """
 
@@ -74,6 +76,8 @@ class MapCreator:
         self.spec = spec
         self.options = options
         self.layouts: Mapping[str, Layout] = {}
+        self.digests: dict[str, bytes] = {}
+        self.token_fd: FD | None = None
         self.data_offsets: dict[str, int] = {}
         self._modules = modules
         self.btf_fd: FD | None = None
@@ -160,7 +164,9 @@ class MapCreator:
         """Take a new descriptor. `shape` is what the kernel says of a map that was not made from the spec."""
         self.maps.add(spec.name, fd, lambda: self._over(fd, spec, shape))
         if spec.type_number == c.BPF_MAP_TYPE_ARENA and spec.data:
-            self.data_offsets[spec.name] = _data_offset(spec, spec.max_entries if shape is None else shape.max_entries)
+            self.data_offsets[spec.name] = _data_offset(
+                spec, spec.max_entries if shape is None else shape.max_entries, self.token_fd
+            )
 
     def _over(self, fd: FD, spec: MapSpec, shape: MapInfo | None) -> Map:
         """The typed map over a descriptor."""
@@ -216,7 +222,7 @@ class MapCreator:
             if is_early:
                 from pybpf import compat
 
-                compat.make_kernel_read_its_btf()
+                compat.make_kernel_read_its_btf(self.token_fd)
             if is_early or types:
                 try:
                     return with_memlock(syscall.map_create, spec.type_number, **fields)
@@ -243,6 +249,10 @@ class MapCreator:
             "ifindex": spec.ifindex,
             "map_extra": spec.map_extra,
         }
+        if self.token_fd is not None:
+            fields["token_fd"] = self.token_fd
+        if spec.name in self.digests:
+            fields["excl_prog_hash"] = self.digests[spec.name]
         layout = self.layouts.get(spec.name)
         if layout is not None:
             fields["btf_fd"] = self.btf_fd  # the kernel wants some, although the value's type is its own
@@ -344,7 +354,7 @@ def u32(value: int) -> bytes:
     return value.to_bytes(4, sys.byteorder)
 
 
-def _data_offset(spec: MapSpec, pages: int) -> int:
+def _data_offset(spec: MapSpec, pages: int, token_fd: FD | None) -> int:
     """Where the object's variables begin in the memory of an arena.
 
     They lie at its end, so that programs find the rest at the place where it would be without them, as far as the
@@ -361,7 +371,7 @@ def _data_offset(spec: MapSpec, pages: int) -> int:
     need = -(-len(spec.data) // PAGE_SIZE) * PAGE_SIZE
     if need > room:
         raise ObjectError(f"map {spec.name!r}: its variables need {need} bytes, it has {room}")
-    return room - need if compat.has_full_range_offsets() else 0
+    return room - need if compat.has_full_range_offsets(token_fd) else 0
 
 
 def _max_entries(spec: MapSpec) -> int:

@@ -164,6 +164,7 @@ class MapSpec:
         is_internal: made from a data section or from kconfig externs, not from a map definition.
         is_read_only: its content is frozen after it is filled (``.rodata``, ``.kconfig``).
         autocreate: whether it is created at load.
+        exclusive_program: name of the one program of the object that may use the map (Linux 6.18), or None.
         autoattach: whether ``Object.attach()`` attaches it, if it is a struct_ops map.
         struct_ops: what a struct_ops map is filled with, else None.
         btf: the object's type information, or None.
@@ -182,6 +183,7 @@ class MapSpec:
         "autocreate",
         "btf",
         "datasec",
+        "exclusive_program",
         "ifindex",
         "inner",
         "is_internal",
@@ -227,6 +229,7 @@ class MapSpec:
         self.is_read_only = False
         self.autocreate = True
         self.autoattach = True
+        self.exclusive_program: str | None = None
         self.struct_ops: StructOpsSpec | None = None
         self.datasec: DatasecLayout | None = None
         self._data: bytearray | None = None
@@ -393,6 +396,7 @@ class MapSpec:
             self.is_read_only,
             self.autocreate,
             self.autoattach,
+            self.exclusive_program,
             None
             if ops is None
             else (ops.type_id, ops.type_name, sorted(ops.programs.items()), sorted(ops.members.items())),

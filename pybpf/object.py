@@ -36,6 +36,7 @@ def load(
     log_size: int = 0,
     pin_root: str = "/sys/fs/bpf",
     reuse: Mapping[str, Map | FD | int] | None = None,
+    token: str | os.PathLike[str] | FD | int | None = None,
 ) -> Object:
     """Load a compiled BPF object into the running kernel.
 
@@ -48,6 +49,10 @@ def load(
         log_size: bytes to begin with for the log; it grows when it does not fit.
         pin_root: folder of a bpf file system where maps with ``pinning`` are shared by name.
         reuse: maps, or their descriptors, to use instead of creating the maps of these names.
+        token: rights that somebody delegated to this user namespace: the root directory of a BPF file system that was
+            mounted with delegate options, or the descriptor of a token (Linux 6.9). An empty string uses none. By
+            default LIBBPF_BPF_TOKEN_PATH in the environment says where, else /sys/fs/bpf is tried in user namespaces
+            other than the initial one.
 
     Raises:
         ObjectError: the file is no BPF object, or asks for what cannot be done; the message says where.
@@ -66,7 +71,9 @@ def load(
         spec = ObjectSpec.from_bytes(bytes(source), name=name or "object")
     else:
         spec = ObjectSpec.from_file(source)
-    options = Options(btf=btf, kconfig=kconfig, log_level=log_level, log_size=log_size, pin_root=pin_root, reuse=reuse)
+    options = Options(
+        btf=btf, kconfig=kconfig, log_level=log_level, log_size=log_size, pin_root=pin_root, reuse=reuse, token=token
+    )
     return Object(spec, options)
 
 

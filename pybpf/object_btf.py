@@ -42,7 +42,7 @@ def load_btf(data: bytes, what: str, *, required: bool, token_fd: FdLike | None 
         refusal = first
     from pybpf import compat
 
-    missing = compat.missing_btf_features() if compat.has_btf() else frozenset()
+    missing: frozenset[str] = compat.missing_btf_features(token_fd) if compat.has_btf(token_fd) else frozenset()
     if missing:
         from pybpf.btf.writer import sanitise
 

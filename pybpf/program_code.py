@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pybpf.externs import Resolution
     from pybpf.kernel_btf import ModuleDescriptors
     from pybpf.spec import ObjectSpec, Relocation
-    from pybpf.syscall.fd import FD, FdLike
+    from pybpf.syscall.fd import FD, FdLike, HasFileno
 
 TARGET_SIZE = 16
 """Bytes of an element of a jump table (struct bpf_insn_array_value); the first 4 are the instruction's index."""
@@ -52,7 +52,7 @@ class ProgramCode:
     def __init__(
         self,
         spec: ObjectSpec,
-        maps: Mapping[str, FD],
+        maps: Mapping[str, HasFileno],
         offsets: Mapping[str, int],
         ksyms: Mapping[str, Resolution],
         modules: ModuleDescriptors,

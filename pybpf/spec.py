@@ -74,6 +74,9 @@ class ProgramSpec:
         section_definition: the row of the table of section names, or None.
         license: of this program; the object's unless set.
         log_level: of the verifier, 0 to 4; 0 asks for a log only after a failure.
+        ifindex: the network device that it is offloaded or bound to, or 0.
+        signature: a PKCS#7 signature of its instructions as they are loaded, or empty (Linux 6.18).
+        keyring_id: the keyring with the key that the signature is checked with.
         spec: the object that it is part of.
     """
 
@@ -88,9 +91,12 @@ class ProgramSpec:
         "autoattach",
         "autoload",
         "function",
+        "ifindex",
+        "keyring_id",
         "name",
         "section",
         "section_definition",
+        "signature",
         "spec",
     )
 
@@ -103,6 +109,9 @@ class ProgramSpec:
         self.autoattach = True
         self.attach_target = ""
         self.attach_program: FdLike | None = None
+        self.ifindex = 0
+        self.signature = b""
+        self.keyring_id = 0
         self.section_definition: SectionDefinition | None = None
         self._license: str | None = None
         self._log_level = 0
@@ -217,6 +226,9 @@ class ProgramSpec:
             self.attach_target,
             self.license,
             self._log_level,
+            self.ifindex,
+            self.signature,
+            self.keyring_id,
         )
 
     def __repr__(self) -> str:

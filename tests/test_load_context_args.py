@@ -27,7 +27,7 @@ def test_tagged_functions_get_the_context(path: Path, knows: bool, monkeypatch: 
     spec = pybpf.ObjectSpec.from_file(path)
     if not knows and compat.has_context_tags():
         spec.programs["probe_program"].autoload = False  # newer kernels look through the name that older ones want
-    monkeypatch.setattr(compat, "has_context_tags", lambda: knows)
+    monkeypatch.setattr(compat, "has_context_tags", lambda _: knows)
     packet = bytes(range(64))
     with spec.load() as obj:
         assert obj.programs.keys() >= {"socket_program", "tc_program", "tracepoint_program"}
