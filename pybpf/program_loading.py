@@ -40,9 +40,6 @@ FIRST_LOG_SIZE = (1 << 24) - 1
 LARGEST_LOG_SIZE = 0xFFFFFFFF >> 2
 """The kernel takes no larger buffer (bpf_verifier_log_attr_valid, kernel/bpf/log.c)."""
 
-NAME_LENGTH = 15
-"""Characters of a program's name that the kernel keeps (BPF_OBJ_NAME_LEN less the NUL)."""
-
 PROGRAMS_PER_THREAD = 4
 MOST_THREADS = 4
 
@@ -65,7 +62,7 @@ class Job:
         self.level = loader.options.log_level | spec.log_level
         self.fields = fields
         fields["license"] = spec.license
-        fields["name"] = spec.name[:NAME_LENGTH]
+        fields["name"] = spec.kernel_name
         if loader.btf_fd is not None:
             fields["btf_fd"] = loader.btf_fd
             fields["func_info"], fields["func_info_rec_size"] = image.func_info, image.func_info_rec_size

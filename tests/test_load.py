@@ -259,6 +259,27 @@ def test_load_from_bytes(everything: Path) -> None:
         assert run(obj, "main_program") == 5
 
 
+def test_names_that_the_kernel_does_not_take(build: ObjectBuilder) -> None:
+    text = """
+    #include "bpf_min.h"
+    struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, int); }
+        größe SEC(".maps");
+    int zähler = 3;
+    SEC("socket") int prögramm_mit_einem_langen_namen(void *ctx)
+    {
+        int key = 0;
+        zähler++;
+        return bpf_map_lookup_elem(&größe, &key) != 0;
+    }
+    char LICENSE[] SEC("license") = "GPL";
+    """
+    with pybpf.load(build.compile_text("names.c", text)) as obj:
+        assert obj.programs["prögramm_mit_einem_langen_namen"].test_run(PACKET).retval == 1
+        assert obj.programs["prögramm_mit_einem_langen_namen"].info().name == "pr_gramm_mit_ei"
+        assert obj.maps["größe"].info().name == "gr__e"
+        assert obj.globals["zähler"] == 4
+
+
 def test_program_by_id_and_path(everything: Path, pin_folder: str) -> None:
     os.mkdir(pin_folder)
     try:
