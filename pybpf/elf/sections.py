@@ -180,12 +180,21 @@ _TABLE: tuple[tuple[str, int, int, int, str | None], ...] = (
     ("netfilter", c.BPF_PROG_TYPE_NETFILTER, c.BPF_NETFILTER, 0, None),
 )
 
-DEFINITIONS: tuple[SectionDefinition, ...] = tuple(SectionDefinition(*row) for row in _TABLE)
-"""The whole table, in order."""
+# No name is there both with and without "+": a test holds that, so the order does not matter for finding a row.
+_ROWS = {row[0]: row for row in _TABLE}
+_definitions: dict[str, SectionDefinition] = {}
 
-# No name is in both: a test holds that, so the order of the table does not matter for finding a row.
-_EXACT = {row.pattern: row for row in DEFINITIONS if row.pattern[-1] != "+"}
-_WITH_EXTRAS = {row.pattern[:-1]: row for row in DEFINITIONS if row.pattern[-1] == "+"}
+
+def definitions() -> tuple[SectionDefinition, ...]:
+    """The whole table, in order."""
+    return tuple(_definition(pattern) for pattern in _ROWS)
+
+
+def _definition(pattern: str) -> SectionDefinition:
+    found = _definitions.get(pattern)
+    if found is None:
+        found = _definitions[pattern] = SectionDefinition(*_ROWS[pattern])
+    return found
 
 
 def lookup(section: str) -> tuple[SectionDefinition, str] | None:
@@ -195,9 +204,8 @@ def lookup(section: str) -> tuple[SectionDefinition, str] | None:
     (<SectionDefinition 'kprobe+'>, 'do_unlinkat')
     """
     section = section.removeprefix("?")
-    exact = _EXACT.get(section)
-    if exact is not None:
-        return exact, ""
+    if section in _ROWS and section[-1] != "+":
+        return _definition(section), ""
     name, _, extras = section.partition("/")
-    definition = _WITH_EXTRAS.get(name)
-    return None if definition is None else (definition, extras)
+    pattern = name + "+"
+    return (_definition(pattern), extras) if pattern in _ROWS else None

@@ -9,18 +9,18 @@ import pytest
 
 from pybpf import constants
 from pybpf.elf import sections
-from pybpf.elf.sections import DEFINITIONS, lookup
+from pybpf.elf.sections import definitions, lookup
 
 
 def test_the_table_is_complete_and_no_name_is_in_it_twice() -> None:
-    assert len(DEFINITIONS) == 116
-    names = [row.pattern.removesuffix("+") for row in DEFINITIONS]
+    assert len(definitions()) == 116
+    names = [row.pattern.removesuffix("+") for row in definitions()]
     assert len(set(names)) == len(names)
 
 
 def test_no_exact_name_begins_like_one_with_extras() -> None:
-    with_extras = {row.pattern[:-1] for row in DEFINITIONS if row.pattern.endswith("+")}
-    assert not [row for row in DEFINITIONS if row.pattern.partition("/")[0] in with_extras and row.pattern[-1] != "+"]
+    with_extras = {row.pattern[:-1] for row in definitions() if row.pattern.endswith("+")}
+    assert not [row for row in definitions() if row.pattern.partition("/")[0] in with_extras and row.pattern[-1] != "+"]
     assert not [name for name in with_extras if "/" in name]
 
 
@@ -52,7 +52,7 @@ def test_names_that_do_not_match(section: str) -> None:
 
 
 def test_flags_become_those_of_the_program() -> None:
-    flags = {row.pattern: row.program_flags for row in DEFINITIONS}
+    flags = {row.pattern: row.program_flags for row in definitions()}
     assert flags["xdp.frags"] == constants.BPF_F_XDP_HAS_FRAGS
     assert flags["lsm.s+"] == constants.BPF_F_SLEEPABLE
     assert flags["syscall"] == constants.BPF_F_SLEEPABLE
@@ -60,7 +60,7 @@ def test_flags_become_those_of_the_program() -> None:
 
 
 def test_routines_are_the_known_ones() -> None:
-    assert {row.attach for row in DEFINITIONS} == {
+    assert {row.attach for row in definitions()} == {
         None,
         "kprobe",
         "uprobe",
@@ -86,7 +86,7 @@ def test_types_are_those_of_libbpf() -> None:
         pytest.skip("no libbpf to compare with")
     libbpf.libbpf_set_print(None)
     known = 0
-    for row in DEFINITIONS:
+    for row in definitions():
         name = row.pattern.replace("+", "/x")
         type_number, attach_type = ctypes.c_int(-1), ctypes.c_int(-1)
         if libbpf.libbpf_prog_type_by_name(name.encode(), ctypes.byref(type_number), ctypes.byref(attach_type)) < 0:

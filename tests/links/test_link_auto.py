@@ -12,7 +12,7 @@ from link_programs import Counter
 from pybpf import constants as c
 from pybpf import links
 from pybpf.elf.functions import Function
-from pybpf.elf.sections import DEFINITIONS
+from pybpf.elf.sections import definitions
 from pybpf.errors import BPFNotFoundError, NotSupportedError, ObjectError
 from pybpf.links.auto import METHODS, ROUTINES, parse_number
 from pybpf.program import Program
@@ -195,10 +195,10 @@ def test_usdt_is_refused_in_words(counting: Callable[..., Program]) -> None:
 
 
 def test_every_routine_of_the_table_is_known_or_refused() -> None:
-    named = {definition.attach for definition in DEFINITIONS if definition.attach}
+    named = {definition.attach for definition in definitions() if definition.attach}
     assert set(ROUTINES) <= named
     assert named - set(ROUTINES) == {"usdt"}
-    types = {definition.type for definition in DEFINITIONS}
+    types = {definition.type for definition in definitions()}
     assert types - set(METHODS) == {c.BPF_PROG_TYPE_TRACING, c.BPF_PROG_TYPE_EXT, c.BPF_PROG_TYPE_LIRC_MODE2}
 
 
