@@ -118,7 +118,7 @@ class ProgramSpec:
         self._type_number = constants.BPF_PROG_TYPE_UNSPEC
         self._attach_type_number = 0
         self._flags = 0
-        found = lookup(self.section)
+        found = lookup(function.section)
         if found is not None:
             definition, self.attach_target = found
             self.section_definition = definition

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from object_builder import ObjectBuilder, function, text
 
+from pybpf import constants
 from pybpf.elf.container import STT_FUNC, Container
 from pybpf.errors import ObjectError
 from pybpf.spec import ObjectSpec
@@ -52,6 +53,16 @@ def test_several_programs_can_share_a_section(build: ObjectBuilder) -> None:
     assert first.start + first.count == second.start
     assert optional.section == "?raw_tp/sys_enter"
     assert [one.autoload for one in spec.programs.values()] == [True, True, False, True]
+
+
+def test_one_question_mark_means_not_by_default(build: ObjectBuilder) -> None:
+    source = text("?xdp") + function("optional") + text("??xdp") + function("other")
+    spec = ObjectSpec.from_file(build.compile_text("question.s", source))
+    found = {one.name: (one.section, one.autoload, one.type_number) for one in spec.programs.values()}
+    assert found == {
+        "optional": ("xdp", False, constants.BPF_PROG_TYPE_XDP),
+        "other": ("?xdp", False, constants.BPF_PROG_TYPE_UNSPEC),
+    }
 
 
 def test_code_that_no_symbol_covers_is_left_out(linked: Path) -> None:
