@@ -9,6 +9,8 @@ Rules:
   a microsecond, where handing the GIL over and back costs more than the call.
 * ctypes keeps its own errno per thread, and a system call that succeeds leaves it alone. A signal handler may run
   between a call and the reading of its errno; so whoever fails puts back the errno that it found.
+* A signal handler that raises must not lose a descriptor that the kernel has just made. So calls that make one are
+  given the `FD` that will own it, and the number is stored there before Python runs anything else.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from mmap import mmap
+
+    from pybpf.syscall.fd import FD
 
     Buffer = bytes | bytearray | memoryview | mmap
 
@@ -48,19 +52,22 @@ def pointer(buffer: Buffer) -> tuple[int, object]:
     return ctypes.addressof(first), first
 
 
-def bpf(command: int, data: bytearray, buffers: Mapping[str, Buffer] | None = None) -> int:
+def bpf(command: int, data: bytearray, buffers: Mapping[str, Buffer] | None = None, into: FD | None = None) -> int:
     """The call behind every command: the result, or the negated errno. Other threads run meanwhile.
 
     Args:
         command: BPF_MAP_CREATE and so on.
         data: this command's part of union bpf_attr; the kernel takes what is missing at the end for zero.
         buffers: what the pointers in `data` point to, for observers.
+        into: what will own the descriptor that the command makes. Under the eyes of observers it stays empty.
     """
     if observers:
         return observe(
             Call("bpf", command_name(command), command, data, None, buffers),
             lambda: _enter(sysno.BPF, command, byref(c_char.from_buffer(data)), len(data)),
         )
+    if into is not None:
+        return _enter_for_descriptor(into, sysno.BPF, command, byref(c_char.from_buffer(data)), len(data))
     return _enter(sysno.BPF, command, byref(c_char.from_buffer(data)), len(data))
 
 
@@ -70,17 +77,24 @@ def command_name(command: int) -> str:
     return name or str(command)
 
 
-def perf_event_open(data: bytearray, arguments: dict[str, int], buffers: Mapping[str, Buffer] | None = None) -> int:
+def perf_event_open(
+    data: bytearray, arguments: dict[str, int], buffers: Mapping[str, Buffer] | None = None, into: FD | None = None
+) -> int:
     """Open a perf event: the descriptor, or the negated errno.
 
     Args:
         data: struct perf_event_attr.
         arguments: pid, cpu, group_fd and flags, in this order.
         buffers: what the pointers in `data` point to, for observers.
+        into: what will own the descriptor. Under the eyes of observers it stays empty.
     """
 
     def enter() -> int:
         return _enter(sysno.PERF_EVENT_OPEN, byref(c_char.from_buffer(data)), *arguments.values())
+
+    if into is not None and not observers:
+        place = byref(c_char.from_buffer(data))
+        return _enter_for_descriptor(into, sysno.PERF_EVENT_OPEN, place, *arguments.values())
 
     if observers:
         return observe(Call("perf_event_open", "", 0, data, arguments, buffers), enter)
@@ -130,6 +144,17 @@ def other(name: str, command: str, number: int, arguments: Mapping[str, int | by
 def _enter(*arguments: object, function: Callable[..., int] = syscall) -> int:
     before = get_errno()
     result = function(*arguments)
+    if result < 0:
+        result = -get_errno()
+        set_errno(before)
+    return result
+
+
+def _enter_for_descriptor(owner: FD, *arguments: object) -> int:
+    before = get_errno()
+    # From the call to the store all is C: a handler of a signal runs after it.
+    list(map(setattr, (owner,), ("_fd",), map(syscall, *[(argument,) for argument in arguments])))
+    result: int = owner._fd
     if result < 0:
         result = -get_errno()
         set_errno(before)

@@ -81,6 +81,20 @@ class FD:
                 os.close(low)
         self._fd = fd
 
+    @classmethod
+    def _empty(cls) -> FD:
+        """One that is closed, for the door to store a descriptor in."""
+        fd = cls.__new__(cls)
+        fd._fd = -1
+        return fd
+
+    def _over(self, number: int) -> FD:
+        """The owner of a descriptor that the door has made: this one if it was stored here, and it may stay."""
+        if self._fd != number or number < 3:
+            self._fd = -1
+            return FD(number)
+        return self
+
     def fileno(self) -> int:
         """The descriptor's number. Raises `ClosedError` after `close()`."""
         if self._fd < 0:
@@ -117,8 +131,9 @@ class FD:
 
     def __del__(self) -> None:
         if self._fd >= 0:
-            warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            self.close()
+            text = f"unclosed {self!r}"
+            self.close()  # first: the warning may be an error
+            warn(text, ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<FD {self._fd}>" if self._fd >= 0 else "<FD closed>"

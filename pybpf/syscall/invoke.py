@@ -20,37 +20,39 @@ NUMBERS: dict[str, int] = {name: number for number, name in enumerate(constants.
 """Command name -> number."""
 
 
-def invoke(record: Record, what: str = "") -> int:
+def invoke(record: Record, what: str = "", into: FD | None = None) -> int:
     """Call bpf(2) with the command that the record is for.
 
     Args:
         record: the attr.
         what: what is being done, for the error message.
+        into: what will own the descriptor that the command makes.
 
     Raises:
         BPFError: the kernel refused.
     """
-    result = attempt(record)
+    result = attempt(record, into=into)
     if result < 0:
         raise kernel_error(-result, record.title, what)
     return result
 
 
-def attempt(record: Record, again: int = 0, attempts: int = 1) -> int:
+def attempt(record: Record, again: int = 0, attempts: int = 1, into: FD | None = None) -> int:
     """Make the call without raising: the result, or the negated errno. The buffers are let go of afterwards.
 
     Args:
         record: the attr.
         again: an errno that means to try again, from the same start.
         attempts: how often to try in total; 0 is without end.
+        into: what will own the descriptor that the command makes.
     """
     number = NUMBERS[record.title]
     try:
         if not again:
-            return door.bpf(number, record.data, record.buffers)
+            return door.bpf(number, record.data, record.buffers, into)
         fresh = bytes(record.data)
         while True:
-            result = door.bpf(number, record.data, record.buffers)
+            result = door.bpf(number, record.data, record.buffers, into)
             attempts -= 1
             if result != -again or not attempts:
                 return result
@@ -78,4 +80,5 @@ def path_bytes(path: Path) -> bytes:
 
 def descriptor(record: Record, what: str = "") -> FD:
     """The descriptor that the command makes."""
-    return FD(invoke(record, what))
+    fd = FD._empty()
+    return fd._over(invoke(record, what, fd))

@@ -212,12 +212,13 @@ def btf_load(
     )
     attr.point("btf", data)
     attr.point("btf_log_buf", log_buffer)
-    result = attempt(attr)
+    fd = FD._empty()
+    result = attempt(attr, into=fd)
     if isinstance(log_buffer, LogBuffer):
         log_buffer.true_size = attr["btf_log_true_size"]
     if result < 0:
         raise kernel_error(-result, attr.title)
-    return FD(result)
+    return fd._over(result)
 
 
 class TaskFdInfo:

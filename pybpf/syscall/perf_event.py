@@ -72,10 +72,11 @@ def perf_event_open(
     else:
         attr.put(config1=config1)
     arguments = {"pid": pid, "cpu": cpu, "group_fd": fileno(group_fd), "flags": flags}
-    result = door.perf_event_open(attr.data, arguments, attr.buffers)
+    fd = FD._empty()
+    result = door.perf_event_open(attr.data, arguments, attr.buffers, fd)
     if result < 0:
         raise kernel_error(-result, "perf_event_open")
-    return FD(result)
+    return fd._over(result)
 
 
 def ioctl_number(name: str, machine: str = MACHINE, pointer_size: int = struct.calcsize("P")) -> int:

@@ -132,12 +132,13 @@ def prog_load(
     attr.point("fd_array", pack("i", fd_array) if fd_array else None)
     attr.point("core_relos", core_relos)
     attr.point("signature", signature)
-    result = attempt(attr, errno.EAGAIN, LOAD_ATTEMPTS)
+    fd = FD._empty()
+    result = attempt(attr, errno.EAGAIN, LOAD_ATTEMPTS, fd)
     if isinstance(log_buffer, LogBuffer):
         log_buffer.true_size = attr["log_true_size"]
     if result < 0:
         raise kernel_error(-result, attr.title, f"program {name!r}" if name else "")
-    return FD(result)
+    return fd._over(result)
 
 
 def _whole(data: Buffer, size: int, name: str) -> int:

@@ -164,3 +164,32 @@ except OSError as error:
     )
     # EINVAL: the lowest number asked for is above the limit.
     assert out.split()[0] in ("22", "24") and out.split()[1] == "False"
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_an_interrupt_during_the_call_loses_no_descriptor() -> None:
+    """The kernel takes milliseconds to make a large map; the signal comes meanwhile and its handler runs after."""
+    out = python(
+        """
+import gc, os, signal, warnings
+from pybpf import constants, syscall
+warnings.simplefilter("ignore")
+def interrupt(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+syscall.map_create(constants.BPF_MAP_TYPE_HASH, key_size=4, value_size=64, max_entries=1).close()
+before = len(os.listdir("/proc/self/fd"))
+interrupts = 0
+for _ in range(10):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.002)
+        syscall.map_create(constants.BPF_MAP_TYPE_HASH, key_size=4, value_size=64, max_entries=200_000).close()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        interrupts += 1
+gc.collect()
+print(interrupts > 0, len(os.listdir("/proc/self/fd")) - before)
+"""
+    )
+    assert out.split() == ["True", "0"]
