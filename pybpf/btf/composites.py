@@ -293,10 +293,9 @@ class StructCodec(CompositeCodec):
         record = source.constant(self.record)
         return "".join(codes), f"new({record}, ({''.join(f'{value}, ' for value in values)}))"
 
-    def _compile_decoder(self) -> None:
-        super()._compile_decoder()
-        if self.tail is not None:
-            self.decode = self._with_tail(self.decode, self.tail, self.fields[-1].offset)
+    def _make_decoder(self) -> Callable[..., Any]:
+        fixed = super()._make_decoder()
+        return fixed if self.tail is None else self._with_tail(fixed, self.tail, self.fields[-1].offset)
 
     def _with_tail(self, fixed: Callable[..., Any], tail: FlexibleCodec, start: int) -> Callable[..., Any]:
         record = self.record

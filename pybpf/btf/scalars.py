@@ -105,8 +105,10 @@ class Codec:
         return f"<{type(self).__name__} {self.c_name}, {self.size} bytes>"
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("decode", "_each"):
-            self._compile_decoder()
+        if name == "decode":
+            self.decode = self._make_decoder()
+        elif name == "_each":
+            self._each = self._make_each()
         elif name == "encode":
             self.encode = self._make_encoder()
         else:
@@ -192,7 +194,15 @@ class Codec:
     def _struct(self, codes: str, padding: int = 0) -> Struct:
         return Struct(f"{'<' if self.byte_order == 'little' else '>'}{codes}{f'{padding}x' if padding else ''}")
 
-    def _compile_decoder(self) -> None:
+    def _make_decoder(self) -> Callable[..., Any]:
+        return self._compile(_DECODER, "decode")[0]
+
+    def _make_each(self) -> Callable[[Iterable[tuple[Any, ...]]], Iterable[Any]]:
+        each, expression = self._compile(_EACH, "each")
+        return chain.from_iterable if expression == "v0" else each
+
+    def _compile(self, template: str, function: str) -> tuple[Callable[..., Any], str]:
+        """The function that the template makes for this type, and its expression for one value."""
         source = Source()
         codes, expression = self.piece(source)
         names: dict[str, Any] = {
@@ -207,10 +217,8 @@ class Codec:
         whole = expression.replace(f"({row})", "row") if source.variables else expression
         if whole != expression:
             row, expression = "row", whole
-        exec(_DECODER.format(size=self.size, row=row, value=expression), names)
-        exec(_EACH.format(row=row, value=expression), names)
-        self.decode = names["decode"]
-        self._each = chain.from_iterable if expression == "v0" else names["each"]
+        exec(template.format(size=self.size, row=row, value=expression), names)
+        return names[function], expression
 
     def _short(self, buffer: Buffer, offset: int, length: int | None) -> ValueError:
         if offset < 0:

@@ -16,7 +16,8 @@ from pybpf.constants import BPF_F_RB_OVERWRITE, BPF_MAP_TYPE_RINGBUF
 from pybpf.events.pages import Pages, position_format
 from pybpf.events.ring import OverwriteRing, Ring
 from pybpf.events.source import RecordSource
-from pybpf.syscall import FD, duplicate, map_info
+from pybpf.maps.base import Map
+from pybpf.syscall import FD, duplicate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,13 +50,13 @@ class RingBuffer(RecordSource):
     def __init__(self, map: FdLike, *, decode: Decode = None, strict: bool = True, btf: BTF | None = None) -> None:
         self._pages = pages = Pages(FD(duplicate(map)))
         try:
-            info = map_info(pages.fd)
-            if info.type != BPF_MAP_TYPE_RINGBUF:
-                raise ValueError(f"map {info.name!r} is not a ring buffer (its type is {info.type})")
-            self.name: str = info.name
+            name, type_number, size, flags = _shape(map, pages.fd)
+            if type_number != BPF_MAP_TYPE_RINGBUF:
+                raise ValueError(f"map {name!r} is not a ring buffer (its type is {type_number})")
+            self.name = name
             consumer = pages.map(PAGESIZE, writable=True)
-            producer = pages.map(PAGESIZE + 2 * info.max_entries, PAGESIZE, writable=False)
-            ring_class = OverwriteRing if info.map_flags & BPF_F_RB_OVERWRITE else Ring
+            producer = pages.map(PAGESIZE + 2 * size, PAGESIZE, writable=False)
+            ring_class = OverwriteRing if flags & BPF_F_RB_OVERWRITE else Ring
             data = pages.part(producer, PAGESIZE)
             self._ring = ring_class(consumer, producer, data, word=position_format())
         except BaseException:
@@ -127,3 +128,13 @@ class RingBuffer(RecordSource):
         """Bytes between the two, headers and records not submitted yet included. Raises ClosedError."""
         self._check()
         return self._ring.available
+
+
+def _shape(map: FdLike, fd: FD) -> tuple[str, int, int, int]:
+    """Name, type, size and flags: as a map object has them, else as the kernel tells."""
+    if isinstance(map, Map):
+        return map.name, map.type_number, map.max_entries, map.flags
+    from pybpf.syscall import map_info
+
+    info = map_info(fd)
+    return info.name, info.type, info.max_entries, info.map_flags
