@@ -332,9 +332,9 @@ def _headers(name: str, stream: BinaryIO) -> tuple[bool, str, int, list[_Section
         if elf.num_sections() * 40 > size:
             raise ValueError("more section headers than the file can hold")
         sections = [_Section(section.header) for section in elf.iter_sections()]
-    except OSError:
-        raise
     except Exception as error:  # pyelftools meets damage with exceptions of many kinds
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a place that no file can have
+            raise
         raise ObjectError(f"{name}: not an ELF file that can be read: {error}") from error
     if file_type not in ("ET_EXEC", "ET_DYN"):
         raise ObjectError(f"{name}: not an executable or shared library, but {file_type}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from thrift import few
 
@@ -304,6 +304,7 @@ def versioned() -> bytes:
 
 
 @settings(max_examples=few(100), deadline=None)
+@example([(894, 1)], 1)  # a string table that begins where no file has a place
 @given(
     st.lists(st.tuples(st.integers(0, len(versioned()) - 1), st.integers(0, 255)), max_size=6),
     st.integers(0, len(versioned())),
