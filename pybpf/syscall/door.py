@@ -15,11 +15,9 @@ Rules:
 
 from __future__ import annotations
 
-import ctypes
-from ctypes import byref, c_char, c_char_p, c_long, c_ulong, c_void_p, get_errno, set_errno
-
 from pybpf.constants import COMMAND_NAMES
-from pybpf.syscall import sysno
+from pybpf.syscall import foreign, sysno
+from pybpf.syscall.foreign import addressof, byref, c_char, c_char_p, c_long, c_ulong, c_void_p, get_errno, set_errno
 from pybpf.syscall.watch import Call, observe, observers
 
 TYPE_CHECKING = False
@@ -30,11 +28,6 @@ if TYPE_CHECKING:
     from pybpf.syscall.fd import FD
 
     Buffer = bytes | bytearray | memoryview | mmap
-
-# The process itself as a library: glibc and musl both have syscall(3), and no file name is guessed.
-_library = ctypes.CDLL(None, use_errno=True)
-syscall = _library.syscall
-syscall_holding = ctypes.PyDLL(None, use_errno=True).syscall
 
 
 def pointer(buffer: Buffer) -> tuple[int, object]:
@@ -49,7 +42,7 @@ def pointer(buffer: Buffer) -> tuple[int, object]:
     if view.readonly or not view.contiguous:
         return pointer(view.tobytes())
     first = c_char.from_buffer(view if view.format == "B" else view.cast("B"))
-    return ctypes.addressof(first), first
+    return addressof(first), first
 
 
 def bpf(command: int, data: bytearray, buffers: Mapping[str, Buffer] | None = None, into: FD | None = None) -> int:
@@ -115,7 +108,7 @@ def ioctl(fd: int, name: str, request: int, argument: int | bytearray) -> int:
     last = c_long(argument) if isinstance(argument, int) else byref(c_char.from_buffer(argument))
 
     def enter() -> int:
-        return _enter(fd, c_ulong(request), last, function=_library.ioctl)
+        return _enter(fd, c_ulong(request), last, function=foreign.ioctl)
 
     if observers:
         number, memory = (argument, {}) if isinstance(argument, int) else (bytes(argument), {"argument": argument})
@@ -141,7 +134,7 @@ def other(name: str, command: str, number: int, arguments: Mapping[str, int | by
     return caught()
 
 
-def _enter(*arguments: object, function: Callable[..., int] = syscall) -> int:
+def _enter(*arguments: object, function: Callable[..., int] = foreign.syscall) -> int:
     before = get_errno()
     result = function(*arguments)
     if result < 0:
@@ -153,7 +146,7 @@ def _enter(*arguments: object, function: Callable[..., int] = syscall) -> int:
 def _enter_for_descriptor(owner: FD, *arguments: object) -> int:
     before = get_errno()
     # From the call to the store all is C: a handler of a signal runs after it.
-    list(map(setattr, (owner,), ("_fd",), map(syscall, *[(argument,) for argument in arguments])))
+    list(map(setattr, (owner,), ("_fd",), map(foreign.syscall, *[(argument,) for argument in arguments])))
     result: int = owner._fd
     if result < 0:
         result = -get_errno()

@@ -16,7 +16,6 @@ Calls that wait or take long must not go through here: nobody else runs meanwhil
 from __future__ import annotations
 
 import errno
-from ctypes import addressof, byref, c_char, get_errno
 
 from pybpf.constants import (
     BPF_MAP_DELETE_ELEM,
@@ -27,7 +26,8 @@ from pybpf.constants import (
 )
 from pybpf.errors import ClosedError, kernel_error
 from pybpf.syscall.attrs import LAYOUTS, SIZES
-from pybpf.syscall.door import command_name, syscall_holding
+from pybpf.syscall.door import command_name
+from pybpf.syscall.foreign import addressof, byref, c_char, get_errno, syscall_holding
 from pybpf.syscall.sizes import check_sizes
 from pybpf.syscall.sysno import BPF
 from pybpf.syscall.watch import Call, observe, observers
