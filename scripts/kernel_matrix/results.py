@@ -39,18 +39,24 @@ def complete(junit: bytes | None, properties: dict[str, str], failure: str) -> b
     """A guest's JUnit XML with properties of the run, and with one more test that fails when `failure` says why."""
     suites = ElementTree.Element("testsuites")
     if junit is not None:
-        suites = ElementTree.fromstring(junit)
+        try:
+            suites = ElementTree.fromstring(junit)
+        except ElementTree.ParseError as error:
+            failure = f"{failure}\nthe guest's results are no XML: {error}".strip()
+    failure = _printable(failure)
     suite = suites.find("testsuite")
     if suite is None:
         suite = ElementTree.SubElement(suites, "testsuite", name="pytest", tests="0", failures="0")
-    table = ElementTree.Element("properties")
+    table = suite.find("properties")
+    if table is None:
+        table = ElementTree.Element("properties")
+        suite.insert(0, table)
     for name, value in properties.items():
         ElementTree.SubElement(table, "property", name=name, value=value)
-    suite.insert(0, table)
     case = ElementTree.SubElement(suite, "testcase", classname="guest", name=GUEST_TEST, time="0")
     suite.set("tests", str(int(suite.get("tests", "0")) + 1))
     if failure:
-        ElementTree.SubElement(case, "failure", message=failure.splitlines()[0]).text = _printable(failure)
+        ElementTree.SubElement(case, "failure", message=failure.splitlines()[0]).text = failure
         suite.set("failures", str(int(suite.get("failures", "0")) + 1))
     return b"<?xml version='1.0' encoding='utf-8'?>\n" + ElementTree.tostring(suites, encoding="unicode").encode()
 

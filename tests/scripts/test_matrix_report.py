@@ -79,12 +79,22 @@ def test_complete_adds_the_guests_own_test(junit: bytes, tmp_path: Path) -> None
     assert good.properties == {"release": "6.12.1", "seconds": "9.5"}
     assert len(good.outcomes) == 7
     (suite,) = ElementTree.parse(tmp_path / "bad.xml").iter("testsuite")
-    assert suite.get("tests") == str(len(suite.findall("testcase")))
+    (before,) = ElementTree.fromstring(junit).iter("testsuite")
+    for count in ("tests", "failures"):
+        assert int(suite.get(count, "")) == int(before.get(count, "")) + 1
+    assert len(suite.findall("properties")) == 1
 
 
 def test_complete_without_results(tmp_path: Path) -> None:
     results.write(tmp_path / "5.10.xml", results.complete(None, {}, "the guest hung"))
     assert results.read(tmp_path / "5.10.xml").outcomes == {f"guest::{GUEST_TEST}": Outcome(FAILED, "the guest hung")}
+
+
+def test_complete_results_that_were_cut_off(tmp_path: Path) -> None:
+    results.write(tmp_path / "5.10.xml", results.complete(b"<testsuites><testsuite", {}, ""))
+    (outcome,) = results.read(tmp_path / "5.10.xml").outcomes.values()
+    assert outcome.result == FAILED
+    assert outcome.reason.startswith("the guest's results are no XML")
 
 
 def test_results_that_are_no_xml(tmp_path: Path) -> None:
