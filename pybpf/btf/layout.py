@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mmap import mmap
 
     Words = array[int] | memoryview
-    Positions = array[int] | list[int]
+    Positions = array[int] | list[int] | tuple[int, ...]
     Buffer = bytes | bytearray | memoryview | mmap
 
 MAGIC = 0xEB9F
@@ -186,16 +186,15 @@ class Steps(dict[int, int]):
         return TYPE_WORDS + entry[0] // 4 + entry[1] // 4 * vlen
 
 
-def walk(infos: Sequence[int], steps: Steps) -> Positions:
-    """The word index of every type, and last the end of the section. Raises BTFError when the types do not tile it.
+def walk(infos: Sequence[int], steps: Steps, positions: Positions = (0,)) -> Positions:
+    """The word indexes of types, continued from the last of `positions` to the end of `infos`. Raises BTFError.
 
     `infos` is the type section without its first word, so that ``infos[position]`` is the info word of the type at
     `position`. The loop is written out because it is the price of opening a kernel's BTF without an index.
     """
-    position = 0
-    positions = _no_positions(len(infos))
-    append = positions.append
-    append(0)
+    position = positions[-1]
+    walked = _growing(positions, len(infos))
+    append = walked.append
     try:
         while True:
             position += steps[infos[position]]
@@ -217,16 +216,13 @@ def walk(infos: Sequence[int], steps: Steps) -> Positions:
     except IndexError:
         pass
     except BTFError as error:
-        raise BTFError(f"{error} (type id {len(positions)} of its section, word {position})") from None
-    end = len(infos) + 1
-    if position != end:
-        raise BTFError(f"BTF types: the last type, number {len(positions) - 1}, does not end where the section ends")
-    return positions
+        raise BTFError(f"{error} (type id {len(walked)} of its section, word {position})") from None
+    return walked
 
 
-def _no_positions(words: int) -> Positions:
+def _growing(positions: Positions, words: int) -> list[int] | array[int]:
     if words < MANY_WORDS:
-        return []
+        return list(positions)
     from array import array
 
-    return array("I")
+    return array("I", positions)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["BTF", "BTFNameError", "essential_name"]
 
 _MAX_SIZE = 0xFFFFFFFF
+_FIRST_STEP = 1 << 16
+"""Words of the first step of a walk over a kernel's types."""
 
 
 class BTFNameError(BTFError, KeyError):
@@ -148,33 +150,56 @@ class BTF:
 
     def positions(self) -> Positions:
         """The word index of each own type, and of the end of the last one."""
-        if self._positions is None:
-            self._walk()
-            assert self._positions is not None
-        return self._positions
+        return self._walk()
 
     def own_name_offsets(self) -> tuple[int, ...]:
         """The string offset of each own type's name."""
         words = self.words()
         return tuple([words[position] for position in self.positions()[:-1]])
 
-    def _walk(self) -> None:
+    def _walk(self, types: int = _MAX_SIZE, word: int = _MAX_SIZE) -> Positions:
+        """The word indexes of types: at least so many types or so many words far, and of all when nothing is said.
+
+        A kernel's BTF is walked in steps: what programs look into stands in the first tenth of it. Other BTF is not
+        trusted, and walked to its end at once.
+        """
         words = self.words()
-        self._positions = walk(words[1:], self._steps) if len(words) else [0]
-        self._count = len(self._positions) - 1
+        end = len(words)
+        positions = self._positions or (0,)
+        while positions[-1] < end and positions[-1] <= word and len(positions) <= types:
+            stop = min(max(2 * positions[-1], _FIRST_STEP), end) if self._deduplicated else end
+            positions = walk(words[1:stop], self._steps, positions)
+            if positions[-1] > end or (stop == end and positions[-1] < end):
+                raise BTFError(
+                    f"BTF types: the last type, number {len(positions) - 1}, does not end where the section ends"
+                )
+        self._positions = positions
+        if positions[-1] == end:
+            self._count = len(positions) - 1
+        return positions
 
     def _place(self, id: int) -> tuple[int, int]:
         """Where an own type starts and ends, in words. Raises BTFError for a bad id."""
         index = id - self.first_id
-        if index < 0 or index >= len(self) - self.first_id:
-            raise BTFError(f"BTF {self.name}: type id {id} is out of range (1 to {len(self) - 1})")
-        if self._positions is None and self._index is not None:
+        if self._positions is None and self._index is not None and 0 <= index < self._count:
             place = self._index.place(index, self.words(), self._steps)
             if place is not None:
                 return place
             self._drop_index()
-        positions = self.positions()
+        positions = self._positions
+        if positions is None or index + 1 >= len(positions):
+            positions = self._walk(types=index + 1)
+        if index < 0 or index + 1 >= len(positions):
+            raise BTFError(f"BTF {self.name}: type id {id} is out of range (1 to {len(self) - 1})")
         return positions[index], positions[index + 1]
+
+    def id_at(self, word: int) -> int:
+        """The id of the own type that starts at a word of the type section; 0 when none does."""
+        from bisect import bisect_left
+
+        positions = self._walk(word=word)
+        index = bisect_left(positions, word)
+        return self.first_id + index if word < positions[-1] and positions[index] == word else 0
 
     def _drop_index(self) -> None:
         """The stored index turned out to be damaged: do without it."""
@@ -188,7 +213,7 @@ class BTF:
 
     @property
     def is_walked(self) -> bool:
-        """True when all types have been walked over."""
+        """True when types have been walked over, all or some."""
         return self._positions is not None
 
     def check(self) -> None:
