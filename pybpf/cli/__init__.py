@@ -58,8 +58,8 @@ def _parser() -> ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; give its exit code. Errors of pybpf become one sentence on the standard error."""
     _open_streams()
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         code = int(options.command(options))
         sys.stdout.flush()
         return code

@@ -76,7 +76,7 @@ def run(options: Namespace) -> int:
     for name in types:
         if name not in spec.maps:
             raise ValueError(f"--type: {options.object} has no map {name!r}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ending = Ending()
     printer = Printer(options.json)
     with spec.load(btf=options.btf) as obj, obj.attach(strict=False) as links:
         _attach_rest(obj, links, options)
@@ -87,7 +87,7 @@ def run(options: Namespace) -> int:
         if not links:
             print(f"pybpf: {options.object}: none of its programs could be attached", file=sys.stderr)
             return EXIT_NOT_ATTACHED
-        _stream(obj, types, options, printer)
+        _stream(obj, types, options, printer, ending)
         if options.dump_maps:
             _dump(obj, printer)
         sys.stdout.flush()
@@ -181,30 +181,63 @@ def _attach_rest(obj: Object, links: Links, options: Namespace) -> None:
 # Events
 
 
-def _stream(obj: Object, types: dict[str, str], options: Namespace, printer: Printer) -> None:
+class Ending:
+    """SIGINT and SIGTERM end the run: inside the ``with`` block at once, by KeyboardInterrupt.
+
+    Outside of it, while things are made or undone, the first one is kept for the block, so that nothing is left half
+    made. A second one does not wait.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._inside = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self._inside or self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def __enter__(self) -> None:
+        self._inside = True
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def __exit__(self, *exc: object) -> None:
+        self._inside = False
+
+
+def _stream(obj: Object, types: dict[str, str], options: Namespace, printer: Printer, ending: Ending) -> None:
     """Print events until the end that was asked for. An object without buffers just stays attached as long."""
-    end = None if options.duration is None else time.monotonic() + options.duration
-    left = options.count
     sources = _sources(obj, types)
     if not sources:
         try:
-            time.sleep(FOR_EVER if options.duration is None else options.duration)
+            with ending:
+                time.sleep(FOR_EVER if options.duration is None else options.duration)
         except KeyboardInterrupt:
             pass
         return
     with EventReader(sources) as reader:
         try:
-            while left is None or left > 0:
-                wait = None if end is None else max(end - time.monotonic(), 0)
-                for source, value in reader.poll(wait, left):
-                    printer.event(source, value)
-                    left = None if left is None else left - 1
-                sys.stdout.flush()
-                if wait == 0:
-                    break
+            with ending:
+                _print_events(reader, options, printer)
         except KeyboardInterrupt:
             pass
         _report_losses(obj, reader)
+
+
+def _print_events(reader: EventReader, options: Namespace, printer: Printer) -> None:
+    end = None if options.duration is None else time.monotonic() + options.duration
+    left = options.count
+    while left is None or left > 0:
+        wait = None if end is None else max(end - time.monotonic(), 0)
+        for source, value in reader.poll(wait, left):
+            printer.event(source, value)
+            left = None if left is None else left - 1
+        sys.stdout.flush()
+        if wait == 0:
+            break
 
 
 def _sources(obj: Object, types: dict[str, str]) -> dict[str, RecordSource]:

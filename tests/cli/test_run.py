@@ -14,11 +14,15 @@ from pathlib import Path
 
 import pytest
 from object_builder import ObjectBuilder
+from thrift import EMULATED
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KERNELS = ROOT / "kernels"
 ENDING = ".bpf.o" if sys.byteorder == "little" else ".eb.bpf.o"
 OTHER_ENDING = ".eb.bpf.o" if sys.byteorder == "little" else ".bpf.o"
+
+PAUSE = 5.0 if EMULATED else 0.5
+"""Seconds for what cannot be seen from outside."""
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
 
@@ -48,6 +52,15 @@ def loaded_programs(name: str) -> set[int]:
         except FileNotFoundError:  # unloaded meanwhile
             continue
     return found
+
+
+def wait_until_loaded(name: str, before: set[int]) -> None:
+    """Wait until a new program of this name is there, and a moment more for its attachment."""
+    deadline = time.monotonic() + 60
+    while loaded_programs(name) <= before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(PAUSE)
 
 
 def refused(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
@@ -84,10 +97,7 @@ def test_execsnoop_prints_a_typed_line_for_each_exec_and_leaves_nothing() -> Non
     before = loaded_programs("execsnoop")
     running = Running("execsnoop", "--json")
     try:
-        deadline = time.monotonic() + 30
-        while loaded_programs("execsnoop") == before and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.5)
+        wait_until_loaded("execsnoop", before)
         for _ in range(5):
             subprocess.run(["/bin/true", "an argument", "second"], check=True)
             time.sleep(0.1)
@@ -112,10 +122,11 @@ def test_execsnoop_prints_a_typed_line_for_each_exec_and_leaves_nothing() -> Non
 @needs_root
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_a_clean_end(number: int) -> None:
+    before = loaded_programs("hello")
     running = Running("hello")
-    time.sleep(1.5)
+    wait_until_loaded("hello", before)
     subprocess.run(["/bin/true"], check=True)
-    time.sleep(0.3)
+    time.sleep(PAUSE)
     out, err = running.finish(number)
     assert err == ""
     assert any("message='Hello World'" in line for line in out.splitlines())
@@ -349,8 +360,25 @@ def test_a_number_that_makes_no_sense_is_wrong_usage(option: str) -> None:
 
 @needs_root
 def test_a_duration_may_be_for_ever() -> None:
-    result = shell("timeout -s INT 1 PYBPF run hello --duration inf")
+    result = shell(f"timeout -s INT {2 * PAUSE} PYBPF run hello --duration inf")
     assert result.stderr == ""
+
+
+@needs_root
+@pytest.mark.parametrize("after", [0.05, 0.1, 0.15, 0.2, 0.25, 0.3])
+def test_an_interrupt_during_the_load_is_a_clean_end_too(after: float) -> None:
+    """The interpreter's own start is the only time at which Ctrl-C is told by a traceback."""
+    before = loaded_programs("execsnoop")
+    running = Running("execsnoop", "--duration", "60")
+    time.sleep(after * 2 * PAUSE)
+    running.process.send_signal(signal.SIGINT)
+    _, err = running.process.communicate(timeout=30)
+    assert "ResourceWarning" not in err
+    assert "cli/run.py" not in err
+    deadline = time.monotonic() + 10
+    while not loaded_programs("execsnoop") <= before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_types_that_are_no_types_are_named() -> None:
