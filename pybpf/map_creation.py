@@ -21,6 +21,7 @@ from pybpf import syscall
 from pybpf.errors import ENOTSUPP, BPFError, BPFExistsError, BPFNotFoundError, ObjectError
 from pybpf.maps.loaded import LoadedMaps
 from pybpf.memlock import with_memlock
+from pybpf.syscall.creation import map_fill
 from pybpf.syscall.fd import FD, duplicate
 
 TYPE_CHECKING = False
@@ -274,7 +275,7 @@ class MapCreator:
     def _fill(self, fd: FD, spec: MapSpec) -> None:
         """Write the initial image of a data map; freeze it when programs may only read it."""
         assert spec.data is not None
-        syscall.map_update_elem(fd, u32(0), bytes(spec.data))
+        map_fill(fd, bytes(spec.data).ljust(spec.value_size, b"\0"))
         if spec.is_read_only:
             syscall.map_freeze(fd)
 

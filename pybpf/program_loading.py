@@ -22,8 +22,8 @@ from pybpf.errors import BPFError
 from pybpf.memlock import with_memlock
 from pybpf.program import Program
 from pybpf.syscall import watch
+from pybpf.syscall.creation import prog_load
 from pybpf.syscall.fd import make_room
-from pybpf.syscall.programs import prog_load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf.syscall.area import Area, map_area
     from pybpf.syscall.cpus import cpu_list, possible_cpus
+    from pybpf.syscall.creation import btf_load, map_create, map_freeze, prog_load, raw_tracepoint_open
     from pybpf.syscall.door import Buffer as Buffer
     from pybpf.syscall.elements import ElementCalls
     from pybpf.syscall.fd import FD, duplicate, fileno
@@ -39,10 +40,8 @@ if TYPE_CHECKING:
     from pybpf.syscall.links import iter_create, link_create, link_detach, link_update
     from pybpf.syscall.logs import LogBuffer
     from pybpf.syscall.maps import (
-        map_create,
         map_delete_batch,
         map_delete_elem,
-        map_freeze,
         map_get_next_key,
         map_lookup_and_delete_batch,
         map_lookup_and_delete_elem,
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
         TaskFdInfo,
         btf_get_fd_by_id,
         btf_get_next_id,
-        btf_load,
         enable_stats,
         link_get_fd_by_id,
         link_get_next_id,
@@ -91,11 +89,9 @@ if TYPE_CHECKING:
         prog_attach,
         prog_bind_map,
         prog_detach,
-        prog_load,
         prog_query,
         prog_stream_read_by_fd,
         prog_test_run,
-        raw_tracepoint_open,
     )
     from pybpf.syscall.sockets import (
         attach_reuseport,
@@ -109,21 +105,22 @@ if TYPE_CHECKING:
 _HOMES = {
     "area": "Area map_area",
     "cpus": "cpu_list possible_cpus",
+    "creation": "btf_load map_create map_freeze prog_load raw_tracepoint_open",
     "elements": "ElementCalls",
     "fd": "FD duplicate fileno",
     "info": "BTFInfo LinkInfo MapInfo ProgramInfo TokenInfo btf_info link_info map_info prog_info token_info",
     "links": "iter_create link_create link_detach link_update",
     "logs": "LogBuffer",
-    "maps": "map_create map_delete_batch map_delete_elem map_freeze map_get_next_key map_lookup_and_delete_batch "
+    "maps": "map_delete_batch map_delete_elem map_get_next_key map_lookup_and_delete_batch "
     "map_lookup_and_delete_elem map_lookup_batch map_lookup_elem map_update_batch map_update_elem",
     "memory": "PAGE_SIZE barrier map_memory",
-    "objects": "TaskFdInfo btf_get_fd_by_id btf_get_next_id btf_load enable_stats link_get_fd_by_id link_get_next_id "
+    "objects": "TaskFdInfo btf_get_fd_by_id btf_get_next_id enable_stats link_get_fd_by_id link_get_next_id "
     "map_get_fd_by_id map_get_next_id obj_get obj_get_info_by_fd obj_pin prog_get_fd_by_id prog_get_next_id "
     "task_fd_query token_create",
     "perf_event": "perf_disable perf_enable perf_event_open perf_id perf_pause_output perf_period perf_query_bpf "
     "perf_refresh perf_reset perf_set_bpf perf_set_filter perf_set_output",
-    "programs": "QueryResult TestRunResult prog_assoc_struct_ops prog_attach prog_bind_map prog_detach prog_load "
-    "prog_query prog_stream_read_by_fd prog_test_run raw_tracepoint_open",
+    "programs": "QueryResult TestRunResult prog_assoc_struct_ops prog_attach prog_bind_map prog_detach "
+    "prog_query prog_stream_read_by_fd prog_test_run",
     "sockets": "attach_reuseport attach_socket_filter detach_reuseport detach_socket_filter",
     "watch": "Call add_observer remove_observer",
 }

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import errno
 
-from pybpf.constants import BPF_F_TOKEN_FD, BPF_F_VTYPE_BTF_OBJ_FD
 from pybpf.errors import kernel_error
-from pybpf.syscall.fd import FD, fileno
-from pybpf.syscall.invoke import attempt, descriptor, invoke, number
+from pybpf.syscall.fd import fileno
+from pybpf.syscall.invoke import attempt, invoke
 from pybpf.syscall.record import Record
 from pybpf.syscall.sizes import check_sizes
 
@@ -19,79 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf.syscall.door import Buffer
     from pybpf.syscall.fd import FdLike
-
-
-def map_create(
-    map_type: int,
-    *,
-    key_size: int = 0,
-    value_size: int = 0,
-    max_entries: int = 0,
-    map_flags: int = 0,
-    name: str = "",
-    inner_map_fd: FdLike | None = None,
-    numa_node: int = 0,
-    ifindex: int = 0,
-    btf_fd: FdLike | None = None,
-    btf_key_type_id: int = 0,
-    btf_value_type_id: int = 0,
-    btf_vmlinux_value_type_id: int = 0,
-    map_extra: int = 0,
-    value_type_btf_obj_fd: FdLike | None = None,
-    token_fd: FdLike | None = None,
-    excl_prog_hash: Buffer = b"",
-) -> FD:
-    """BPF_MAP_CREATE (Linux 3.18): make a map.
-
-    Args:
-        map_type: BPF_MAP_TYPE_HASH and so on.
-        key_size: bytes; 0 for types without keys.
-        value_size: bytes of one value (of one CPU's value in per-CPU maps).
-        max_entries: capacity in elements; bytes for ring buffers, pages for arenas, 0 for local storage.
-        map_flags: BPF_F_NO_PREALLOC and so on.
-        name: at most 15 of A-Z a-z 0-9 _ and . (Linux 4.15).
-        inner_map_fd: a map like those that a map of maps will hold (Linux 4.12).
-        numa_node: where to allocate; needs BPF_F_NUMA_NODE (Linux 4.14).
-        ifindex: the network device to offload the map to (Linux 4.16).
-        btf_fd, btf_key_type_id, btf_value_type_id: the types of keys and values (Linux 4.18).
-        btf_vmlinux_value_type_id: the kernel's struct that a STRUCT_OPS map holds (Linux 5.6).
-        map_extra: bloom filter: hash functions; arena: address; RHASH: size hint (Linux 5.16).
-        value_type_btf_obj_fd: the module BTF of btf_vmlinux_value_type_id; sets its flag (Linux 6.9).
-        token_fd: a BPF token to use; sets BPF_F_TOKEN_FD (Linux 6.9).
-        excl_prog_hash: SHA-256 of the one program that may use the map, 32 bytes (Linux 6.18).
-
-    Raises:
-        BPFPermissionError: EPERM: CAP_BPF (or CAP_SYS_ADMIN, or CAP_NET_ADMIN for some types) is missing, or,
-            before Linux 5.11, RLIMIT_MEMLOCK is too low.
-        BPFError: EINVAL: sizes, flags or the type do not go together; E2BIG; ENOMEM.
-        NotSupportedError: the type does not take BTF, or not these flags.
-    """
-    if token_fd is not None:
-        map_flags |= BPF_F_TOKEN_FD
-    if value_type_btf_obj_fd is not None:
-        map_flags |= BPF_F_VTYPE_BTF_OBJ_FD
-    attr = Record("BPF_MAP_CREATE")
-    attr.put(
-        map_type=map_type,
-        key_size=key_size,
-        value_size=value_size,
-        max_entries=max_entries,
-        map_flags=map_flags,
-        inner_map_fd=number(inner_map_fd),
-        numa_node=numa_node,
-        map_ifindex=ifindex,
-        btf_fd=number(btf_fd),
-        btf_key_type_id=btf_key_type_id,
-        btf_value_type_id=btf_value_type_id,
-        btf_vmlinux_value_type_id=btf_vmlinux_value_type_id,
-        map_extra=map_extra,
-        value_type_btf_obj_fd=number(value_type_btf_obj_fd),
-        map_token_fd=number(token_fd),
-        excl_prog_hash_size=len(excl_prog_hash),
-    )
-    attr.text("map_name", name)
-    attr.point("excl_prog_hash", excl_prog_hash)
-    return descriptor(attr, f"map {name!r}" if name else "")
 
 
 def map_lookup_elem(
@@ -179,19 +105,6 @@ def map_lookup_and_delete_elem(map_fd: FdLike, key: Buffer | None, value_size: i
     out = bytearray(value_size)
     _element("BPF_MAP_LOOKUP_AND_DELETE_ELEM", map_fd, key, out, flags)
     return bytes(out)
-
-
-def map_freeze(map_fd: FdLike) -> None:
-    """BPF_MAP_FREEZE (Linux 5.2): let nobody write to the map through bpf(2) any more.
-
-    Raises:
-        BPFError: EBUSY: it is mapped writable, or being written to.
-        BPFPermissionError: EPERM: it is frozen already, or the descriptor does not allow writing.
-        NotSupportedError: the map's type or its special fields do not allow it.
-    """
-    attr = Record("BPF_MAP_FREEZE")
-    attr.put(map_fd=fileno(map_fd))
-    invoke(attr)
 
 
 def _element(command: str, map_fd: FdLike, key: Buffer | None, value: Buffer, flags: int) -> None:

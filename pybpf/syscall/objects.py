@@ -11,12 +11,10 @@ from pybpf.constants import BPF_F_PATH_FD, BPF_F_TOKEN_FD
 from pybpf.errors import kernel_error
 from pybpf.syscall.fd import FD, fileno
 from pybpf.syscall.invoke import attempt, descriptor, invoke, number, path_bytes
-from pybpf.syscall.logs import LogBuffer
 from pybpf.syscall.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybpf.syscall.door import Buffer
     from pybpf.syscall.fd import FdLike
     from pybpf.syscall.invoke import Path
 
@@ -183,42 +181,6 @@ def obj_get_info_by_fd(fd: FdLike, info: bytearray) -> int:
     attr.point("info", info)
     invoke(attr)
     return attr["info_len"]
-
-
-def btf_load(
-    data: Buffer, *, log_level: int = 0, log_buffer: bytearray | None = None, token_fd: FdLike | None = None
-) -> FD:
-    """BPF_BTF_LOAD (Linux 4.18): give type information to the kernel.
-
-    Args:
-        data: BTF in this machine's byte order.
-        log_level: 0 or 1.
-        log_buffer: where the kernel says what is wrong. If it is a `LogBuffer`, its `true_size` says how much room
-            was needed (Linux 6.4).
-        token_fd: a BPF token to use; sets BPF_F_TOKEN_FD (Linux 6.9).
-
-    Raises:
-        BPFPermissionError: CAP_BPF is missing.
-        BPFError: EINVAL: the BTF is malformed, or has a kind that this kernel does not know; ENOSPC: the log has
-            no room; E2BIG: more than 16 MiB.
-    """
-    attr = Record("BPF_BTF_LOAD")
-    attr.put(
-        btf_size=len(data),
-        btf_log_size=0 if log_buffer is None else len(log_buffer),
-        btf_log_level=log_level,
-        btf_flags=0 if token_fd is None else BPF_F_TOKEN_FD,
-        btf_token_fd=number(token_fd),
-    )
-    attr.point("btf", data)
-    attr.point("btf_log_buf", log_buffer)
-    fd = FD._empty()
-    result = attempt(attr, into=fd)
-    if isinstance(log_buffer, LogBuffer):
-        log_buffer.true_size = attr["btf_log_true_size"]
-    if result < 0:
-        raise kernel_error(-result, attr.title)
-    return fd._over(result)
 
 
 class TaskFdInfo:
