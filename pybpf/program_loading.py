@@ -21,7 +21,7 @@ from _thread import allocate_lock, start_new_thread
 from pybpf.errors import BPFError
 from pybpf.memlock import with_memlock
 from pybpf.program import Program
-from pybpf.syscall import watch
+from pybpf.syscall import door
 from pybpf.syscall.creation import prog_load
 from pybpf.syscall.fd import make_room
 
@@ -83,7 +83,7 @@ def load_programs(loader: Loader, jobs: list[Job]) -> None:
     ahead: list[FD | None] = [None] * len(jobs)
     try:
         threads = min(len(os.sched_getaffinity(0)), len(jobs) // PROGRAMS_PER_THREAD, MOST_THREADS)
-        if threads > 1 and not watch.observers and not any(job.level for job in jobs):
+        if threads > 1 and not door.observers and not any(job.level for job in jobs):
             _load_ahead(jobs, ahead, threads)
         for number, job in enumerate(jobs):
             fd, log = ahead[number], ""

@@ -18,7 +18,6 @@ from __future__ import annotations
 from pybpf.constants import COMMAND_NAMES
 from pybpf.syscall import foreign, sysno
 from pybpf.syscall.foreign import addressof, byref, c_char, c_char_p, c_long, c_ulong, c_void_p, get_errno, set_errno
-from pybpf.syscall.watch import Call, observe, observers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +25,13 @@ if TYPE_CHECKING:
     from mmap import mmap
 
     from pybpf.syscall.fd import FD
+    from pybpf.syscall.watch import Observer
 
     Buffer = bytes | bytearray | memoryview | mmap
+
+
+observers: list[Observer] = []
+"""Who is watching. Use `watch.add_observer` and `watch.remove_observer`."""
 
 
 def pointer(buffer: Buffer) -> tuple[int, object]:
@@ -55,6 +59,8 @@ def bpf(command: int, data: bytearray, buffers: Mapping[str, Buffer] | None = No
         into: what will own the descriptor that the command makes. Under the eyes of observers it stays empty.
     """
     if observers:
+        from pybpf.syscall.watch import Call, observe
+
         return observe(
             Call("bpf", command_name(command), command, data, None, buffers),
             lambda: _enter(sysno.BPF, command, byref(c_char.from_buffer(data)), len(data)),
@@ -90,6 +96,8 @@ def perf_event_open(
         return _enter_for_descriptor(into, sysno.PERF_EVENT_OPEN, place, *arguments.values())
 
     if observers:
+        from pybpf.syscall.watch import Call, observe
+
         return observe(Call("perf_event_open", "", 0, data, arguments, buffers), enter)
     return enter()
 
@@ -111,6 +119,8 @@ def ioctl(fd: int, name: str, request: int, argument: int | bytearray) -> int:
         return _enter(fd, c_ulong(request), last, function=foreign.ioctl)
 
     if observers:
+        from pybpf.syscall.watch import Call, observe
+
         number, memory = (argument, {}) if isinstance(argument, int) else (bytes(argument), {"argument": argument})
         return observe(Call("ioctl", name, request, None, {"fd": fd, "argument": number}, memory), enter)
     return enter()
@@ -130,6 +140,8 @@ def other(name: str, command: str, number: int, arguments: Mapping[str, int | by
             return -(error.errno or 0)
 
     if observers:
+        from pybpf.syscall.watch import Call, observe
+
         return observe(Call(name, command, number, None, arguments), caught)
     return caught()
 

@@ -26,11 +26,11 @@ from pybpf.constants import (
 )
 from pybpf.errors import ClosedError, kernel_error
 from pybpf.syscall.attrs import LAYOUTS, SIZES
-from pybpf.syscall.door import command_name
+from pybpf.syscall.door import command_name, observers
 from pybpf.syscall.foreign import addressof, byref, c_char, get_errno, syscall_holding
 from pybpf.syscall.sizes import check_sizes
 from pybpf.syscall.sysno import BPF
-from pybpf.syscall.watch import Call, observe, observers
+from pybpf.syscall.watch import Call, observe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,6 +19,8 @@ from __future__ import annotations
 import os
 from _thread import get_ident
 
+from pybpf.syscall.door import observers
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,9 +37,6 @@ if TYPE_CHECKING:
 
         def after(self, call: Call, /) -> object: ...
 
-
-observers: list[Observer] = []
-"""Who is watching. Use `add_observer` and `remove_observer`."""
 
 _inside: set[int] = set()
 """Threads that are running an observer."""

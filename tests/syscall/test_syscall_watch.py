@@ -14,7 +14,7 @@ from syscall_programs import NEEDS_ROOT, Watcher, hash_map, load, returns, u64
 from pybpf import syscall
 from pybpf.constants import BPF_MAP_TYPE_ARRAY, PERF_COUNT_SW_DUMMY, PERF_TYPE_SOFTWARE
 from pybpf.errors import BPFBlockingError, BPFError, BPFPermissionError
-from pybpf.syscall import Call, ElementCalls, add_observer, remove_observer, watch
+from pybpf.syscall import Call, ElementCalls, add_observer, door, remove_observer, watch
 
 pytestmark = NEEDS_ROOT
 
@@ -263,4 +263,4 @@ def test_removing_a_stranger_is_an_error() -> None:
 
 
 def test_nobody_watches_by_default() -> None:
-    assert watch.observers == []
+    assert door.observers == []
