@@ -233,7 +233,7 @@ def test_a_child_leaves_the_events_alone(emitter: Emitter, buffer: PerfBuffer) -
 
     assert in_child(close) == 0
     emitter.run(2)
-    assert buffer.poll(1) == [0, 1, 2, 3]
+    assert sorted(buffer.poll(1)) == [0, 1, 2, 3]  # the second run may have been on another CPU
     assert emitter.dropped == 0
 
 
