@@ -26,9 +26,7 @@ from pybpf.btf.relocation import Relocator
 from pybpf.elf.datasec import kernel_btf
 from pybpf.elf.linking import link
 from pybpf.errors import BPFError, ObjectError
-from pybpf.kernel_btf import ModuleDescriptors, find_attach_target, kernel_btfs
 from pybpf.map_creation import MapCreator
-from pybpf.object_btf import load_btf
 from pybpf.program_code import ProgramCode
 from pybpf.program_loading import Job, load_programs
 from pybpf.tokens import open_token
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from pybpf.btf.reader import BTF
     from pybpf.elf.linking import Image
     from pybpf.externs import Resolution
+    from pybpf.kernel_btf import ModuleDescriptors
     from pybpf.maps import Map
     from pybpf.program import Program
     from pybpf.spec import Function, MapSpec, ObjectSpec, ProgramSpec
@@ -80,13 +79,32 @@ class Options:
         self.token = token
 
 
+class Modules:
+    """Descriptors of the BTF of modules. What finds them is imported when the first one is asked for."""
+
+    def __init__(self) -> None:
+        self._found: ModuleDescriptors | None = None
+
+    def get(self, module: str) -> FD:
+        """See `ModuleDescriptors.get`."""
+        if self._found is None:
+            from pybpf.kernel_btf import ModuleDescriptors
+
+            self._found = ModuleDescriptors()
+        return self._found.get(module)
+
+    def close(self) -> None:
+        if self._found is not None:
+            self._found.close()
+
+
 class Loader:
     """One load. `run()` leaves maps and programs, or raises and leaves nothing."""
 
     def __init__(self, spec: ObjectSpec, options: Options) -> None:
         self.spec = spec
         self.options = options
-        self._modules = ModuleDescriptors()
+        self._modules = Modules()
         self._creator = MapCreator(spec, options, self._modules)
         self.maps = self._creator.maps
         self.programs: dict[str, Program] = {}
@@ -147,6 +165,7 @@ class Loader:
         if any(one.struct_ops is not None for one in self.spec.maps.values()) or any(
             program.type_number == c.BPF_PROG_TYPE_STRUCT_OPS for program in programs
         ):
+            from pybpf.kernel_btf import kernel_btfs
             from pybpf.struct_ops import StructOps
 
             self._struct_ops = StructOps(self.spec, kernel_btfs)
@@ -237,8 +256,13 @@ class Loader:
             data = kernel_btf(self.spec)
             if CONTEXT_TAG in data:
                 data = self._fix_context_args(data)
-            what = f"object {self.spec.name!r}"
-            self.btf_fd = load_btf(data, what, required=required, token_fd=self.token_fd)
+            try:
+                self.btf_fd = syscall.btf_load(data, token_fd=self.token_fd)
+            except BPFError:
+                from pybpf.object_btf import load_btf
+
+                what = f"object {self.spec.name!r}"
+                self.btf_fd = load_btf(data, what, required=required, token_fd=self.token_fd)
 
     def _fix_context_args(self, data: bytes) -> bytes:
         """Say by types what tags say that this kernel does not know (before Linux 6.8); the BTF with these types."""
@@ -315,6 +339,8 @@ class Loader:
             )
         if not spec.attach_target:
             raise ObjectError(f"program {spec.name!r}: SEC({spec.section!r}) names no target; set attach_target")
+        from pybpf.kernel_btf import find_attach_target
+
         try:
             type_id, module = find_attach_target(spec.attach_target, spec.attach_type_number)
         except ObjectError as error:

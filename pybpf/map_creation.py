@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from pybpf.kernel_btf import ModuleDescriptors
-    from pybpf.loading import Options
+    from pybpf.loading import Modules, Options
     from pybpf.maps import Map
     from pybpf.program import Program
     from pybpf.spec import MapSpec, ObjectSpec
@@ -73,7 +72,7 @@ class MapCreator:
         data_offsets: name of an arena -> where the object's variables begin in it.
     """
 
-    def __init__(self, spec: ObjectSpec, options: Options, modules: ModuleDescriptors) -> None:
+    def __init__(self, spec: ObjectSpec, options: Options, modules: Modules) -> None:
         self.spec = spec
         self.options = options
         self.layouts: Mapping[str, Layout] = {}

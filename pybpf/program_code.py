@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from pybpf.elf.linking import Image
     from pybpf.externs import Resolution
-    from pybpf.kernel_btf import ModuleDescriptors
+    from pybpf.loading import Modules
     from pybpf.spec import ObjectSpec, Relocation
     from pybpf.syscall.fd import FD, FdLike, HasFileno
 
@@ -55,7 +55,7 @@ class ProgramCode:
         maps: Mapping[str, HasFileno],
         offsets: Mapping[str, int],
         ksyms: Mapping[str, Resolution],
-        modules: ModuleDescriptors,
+        modules: Modules,
         token_fd: FdLike | None = None,
     ) -> None:
         self.spec = spec

@@ -20,7 +20,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf.syscall.area import Area, map_area
     from pybpf.syscall.cpus import cpu_list, possible_cpus
-    from pybpf.syscall.creation import btf_load, map_create, map_freeze, prog_load, raw_tracepoint_open
+    from pybpf.syscall.creation import (
+        btf_load,
+        map_create,
+        map_freeze,
+        prog_bind_map,
+        prog_load,
+        raw_tracepoint_open,
+    )
     from pybpf.syscall.door import Buffer as Buffer
     from pybpf.syscall.elements import ElementCalls
     from pybpf.syscall.fd import FD, duplicate, fileno
@@ -87,7 +94,6 @@ if TYPE_CHECKING:
         TestRunResult,
         prog_assoc_struct_ops,
         prog_attach,
-        prog_bind_map,
         prog_detach,
         prog_query,
         prog_stream_read_by_fd,
@@ -105,7 +111,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "area": "Area map_area",
     "cpus": "cpu_list possible_cpus",
-    "creation": "btf_load map_create map_freeze prog_load raw_tracepoint_open",
+    "creation": "btf_load map_create map_freeze prog_bind_map prog_load raw_tracepoint_open",
     "elements": "ElementCalls",
     "fd": "FD duplicate fileno",
     "info": "BTFInfo LinkInfo MapInfo ProgramInfo TokenInfo btf_info link_info map_info prog_info token_info",
@@ -119,7 +125,7 @@ _HOMES = {
     "task_fd_query token_create",
     "perf_event": "perf_disable perf_enable perf_event_open perf_id perf_pause_output perf_period perf_query_bpf "
     "perf_refresh perf_reset perf_set_bpf perf_set_filter perf_set_output",
-    "programs": "QueryResult TestRunResult prog_assoc_struct_ops prog_attach prog_bind_map prog_detach "
+    "programs": "QueryResult TestRunResult prog_assoc_struct_ops prog_attach prog_detach "
     "prog_query prog_stream_read_by_fd prog_test_run",
     "sockets": "attach_reuseport attach_socket_filter detach_reuseport detach_socket_filter",
     "watch": "Call add_observer remove_observer",

@@ -284,6 +284,17 @@ def _whole(data: Buffer, size: int, name: str) -> int:
     return len(data) // size if size else 0
 
 
+def prog_bind_map(prog_fd: FdLike, map_fd: FdLike, flags: int = 0) -> None:
+    """BPF_PROG_BIND_MAP (Linux 5.10): keep a map alive as long as the program, which need not use it.
+
+    Args:
+        flags: none is defined.
+    """
+    attr = Record("BPF_PROG_BIND_MAP")
+    attr.put(prog_fd=fileno(prog_fd), map_fd=fileno(map_fd), flags=flags)
+    invoke(attr)
+
+
 def raw_tracepoint_open(prog_fd: FdLike, name: str | None = None, cookie: int = 0) -> FD:
     """BPF_RAW_TRACEPOINT_OPEN (Linux 4.17): attach to a raw tracepoint; it is attached as long as this is open.
 

@@ -274,17 +274,6 @@ def prog_query(
     )
 
 
-def prog_bind_map(prog_fd: FdLike, map_fd: FdLike, flags: int = 0) -> None:
-    """BPF_PROG_BIND_MAP (Linux 5.10): keep a map alive as long as the program, which need not use it.
-
-    Args:
-        flags: none is defined.
-    """
-    attr = Record("BPF_PROG_BIND_MAP")
-    attr.put(prog_fd=fileno(prog_fd), map_fd=fileno(map_fd), flags=flags)
-    invoke(attr)
-
-
 def prog_assoc_struct_ops(map_fd: FdLike, prog_fd: FdLike, flags: int = 0) -> None:
     """BPF_PROG_ASSOC_STRUCT_OPS (Linux 7.0): tell kernel functions which struct_ops the program belongs to.
 
