@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from pybpf import constants as c
 from pybpf.errors import BPFError, ClosedError, ObjectError
-from pybpf.loading import Loader, Options
+from pybpf.loading.loader import Loader, Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
-    from mmap import mmap
-    from typing import Any
+    from collections.abc import Mapping
 
     from pybpf.btf.reader import BTF
     from pybpf.links import Links
+    from pybpf.live_globals import LiveGlobals
     from pybpf.maps import Map
     from pybpf.program import Program
-    from pybpf.spec import ObjectSpec, Variable
+    from pybpf.spec import ObjectSpec
     from pybpf.syscall.fd import FD
 
 
@@ -86,7 +85,6 @@ class Object:
         maps: `Map` by name, each made when it is first asked for; data maps by the name of their section
             (``".bss"``). Which subclass each one is, only the file tells, so for type checkers they are `Any`: narrow
             them with ``isinstance(made, HashMap)``.
-        globals: the global variables by name, read from and written to the kernel's memory.
     """
 
     def __init__(self, spec: ObjectSpec, options: Options) -> None:
@@ -96,7 +94,7 @@ class Object:
         self.programs: dict[str, Program] = loader.programs
         self.maps = loader.maps
         self._btf_fd = loader.btf_fd
-        self.globals = LiveGlobals(self)
+        self._globals: LiveGlobals | None = None
         self._closed = False
 
     @property
@@ -107,6 +105,15 @@ class Object:
     def btf(self) -> BTF | None:
         """The object's own type information."""
         return self.spec.btf
+
+    @property
+    def globals(self) -> LiveGlobals:
+        """The global variables by name, read from and written to the kernel's memory."""
+        if self._globals is None:
+            from pybpf.live_globals import LiveGlobals
+
+            self._globals = LiveGlobals(self)
+        return self._globals
 
     def attach(self, *, strict: bool = True) -> Links:
         """Attach every program whose section says to what, in the order of the file, then the struct_ops maps.
@@ -182,7 +189,8 @@ class Object:
     def close(self) -> None:
         """Close every descriptor and unmap the globals. Attached links keep their programs. May be called twice."""
         self._closed = True
-        self.globals.close()
+        if self._globals is not None:
+            self._globals.close()
         for program in self.programs.values():
             program.close()
         self.maps.close()
@@ -198,124 +206,3 @@ class Object:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.programs)} programs, {len(self.maps)} maps"
         return f"<Object {self.name!r} {state}>"
-
-
-class LiveGlobals:
-    """The global variables of a loaded object, by name: a mapping over the kernel's own memory.
-
-    Reading and writing is a memory access where the kernel lets the data map be mapped (BPF_F_MMAPABLE, which needs
-    one non-static variable in the section); else it is one system call. A variable of the program that changes while it
-    is copied can be torn unless it is a naturally aligned word.
-
-    Raises:
-        KeyError: no such variable. TypeError: `.rodata` and `.kconfig` cannot be written after the load.
-        OverflowError, TypeError: the value does not fit the variable's type.
-    """
-
-    def __init__(self, owner: Object) -> None:
-        self._owner = owner
-        self._memory: dict[str, mmap] = {}
-
-    def _find(self, name: str) -> tuple[Variable, Map]:
-        variable = self._owner.spec.variables.get(name)
-        if variable is None:
-            from pybpf.variables import unknown_name
-
-            raise unknown_name("global variable", name, self._owner.spec.variables)
-        made = self._owner.maps.get(variable.map)
-        if made is None:
-            raise KeyError(f"{name}: its map {variable.map} was not created")
-        return variable, made
-
-    def _place(self, variable: Variable, made: Map) -> tuple[mmap | memoryview | None, int]:
-        """The mapped memory that a variable is in, and where in it; None when the kernel does not map it."""
-        if made.type_number == c.BPF_MAP_TYPE_ARENA:
-            from pybpf.maps.arena import ArenaMap
-
-            assert isinstance(made, ArenaMap)
-            return made.memory, made.data_offset + variable.offset
-        return self._view(made), variable.offset
-
-    def _view(self, made: Map) -> mmap | None:
-        """The mapped memory of a data map, or None when the kernel does not map it."""
-        if not made.flags & c.BPF_F_MMAPABLE:
-            return None
-        if made.name not in self._memory:
-            from pybpf.syscall.memory import PAGE_SIZE, map_memory
-
-            size = -(-made.value_size // PAGE_SIZE) * PAGE_SIZE
-            writable = not made.flags & c.BPF_F_RDONLY_PROG
-            self._memory[made.name] = map_memory(made.fileno(), size, writable=writable)
-        return self._memory[made.name]
-
-    def __getitem__(self, name: str) -> Any:
-        from pybpf.btf.codec import codec
-
-        variable, made = self._find(name)
-        if self._owner.closed:
-            raise ClosedError(f"object {self._owner.name!r} is closed")
-        assert self._owner.spec.btf is not None  # variables come from BTF
-        memory, offset = self._place(variable, made)
-        data = _read(made) if memory is None else memory
-        return codec(self._owner.spec.btf, variable.type_id).decode(data, offset)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        from pybpf.btf.codec import codec
-
-        variable, made = self._find(name)
-        if self._owner.closed:
-            raise ClosedError(f"object {self._owner.name!r} is closed")
-        if made.flags & c.BPF_F_RDONLY_PROG:
-            raise TypeError(f"{name} lies in {variable.map}, which is frozen: set it in spec.globals before the load")
-        assert self._owner.spec.btf is not None
-        data = codec(self._owner.spec.btf, variable.type_id).encode(value)
-        memory, offset = self._place(variable, made)
-        if memory is not None:
-            memory[offset : offset + len(data)] = data
-            return
-        whole = bytearray(_read(made))
-        whole[variable.offset : variable.offset + len(data)] = data
-        _write(made, whole)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._owner.spec.variables
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._owner.spec.variables)
-
-    def __len__(self) -> int:
-        return len(self._owner.spec.variables)
-
-    def keys(self) -> list[str]:
-        return list(self._owner.spec.variables)
-
-    def values(self) -> list[Any]:
-        return [self[name] for name in self]
-
-    def items(self) -> list[tuple[str, Any]]:
-        return [(name, self[name]) for name in self]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            return default
-
-    def close(self) -> None:
-        while self._memory:
-            self._memory.popitem()[1].close()
-
-    def __repr__(self) -> str:
-        return f"<globals of {self._owner.name!r}: {', '.join(self) or 'none'}>"
-
-
-def _read(made: Map) -> bytes:
-    from pybpf.syscall import map_lookup_elem
-
-    return map_lookup_elem(made.fileno(), bytes(4), made.value_size)
-
-
-def _write(made: Map, data: bytearray) -> None:
-    from pybpf.syscall import map_update_elem
-
-    map_update_elem(made.fileno(), bytes(4), data)

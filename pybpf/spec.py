@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 
 from pybpf import constants
+from pybpf.elf.data import Variable
 from pybpf.elf.datasec import DatasecLayout
 from pybpf.elf.externs import Extern
 from pybpf.elf.functions import Function
@@ -21,7 +22,6 @@ from pybpf.elf.relocations import Relocation
 from pybpf.elf.sections import SectionDefinition, lookup
 from pybpf.errors import ObjectError
 from pybpf.mapspec import MapSpec, StructOpsSpec, check_number, kernel_name
-from pybpf.variables import Globals, Variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pybpf.btf.reader import BTF
     from pybpf.elf.relocation_report import RelocationReport
     from pybpf.object import Object
+    from pybpf.variables import Globals
 
     FdLike = Any
     Buffer = Any
@@ -40,7 +41,6 @@ __all__ = [
     "DatasecLayout",
     "Extern",
     "Function",
-    "Globals",
     "MapSpec",
     "ObjectSpec",
     "ProgramSpec",
@@ -250,7 +250,6 @@ class ObjectSpec:
         programs: entry programs by name, in the order of the file.
         maps: by name, in the order in which they are created.
         variables: global variables by name.
-        globals: their initial values, which may be set.
         externs: by name; settings first, in the order of their offsets.
         functions: all functions, sorted by place.
         btf: type information, or None.
@@ -262,6 +261,7 @@ class ObjectSpec:
     """
 
     __slots__ = (
+        "_globals",
         "_text",
         "btf",
         "byte_order",
@@ -270,7 +270,6 @@ class ObjectSpec:
         "ext",
         "externs",
         "functions",
-        "globals",
         "jump_tables",
         "kernel_version",
         "license",
@@ -289,7 +288,7 @@ class ObjectSpec:
         self.programs: dict[str, ProgramSpec] = {}
         self.maps: dict[str, MapSpec] = {}
         self.variables: dict[str, Variable] = {}
-        self.globals = Globals(self.variables, self.maps)
+        self._globals: Globals | None = None
         self.externs: dict[str, Extern] = {}
         self.functions: list[Function] = []
         self.btf: BTF | None = None
@@ -330,6 +329,15 @@ class ObjectSpec:
                     raise ObjectError(f"{path or name}: two programs are called {function.name!r}")
                 spec.programs[function.name] = ProgramSpec(spec, function)
         return spec
+
+    @property
+    def globals(self) -> Globals:
+        """The initial values of the global variables by name, which may be set."""
+        if self._globals is None:
+            from pybpf.variables import Globals
+
+            self._globals = Globals(self.variables, self.maps)
+        return self._globals
 
     @property
     def subprograms(self) -> list[Function]:

@@ -1,4 +1,4 @@
-"""Variables and Globals: the global variables of an object, by name, as Python values.
+"""Globals: the global variables of an object file, by name, as Python values.
 
 Rules of this module:
 
@@ -16,42 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.btf.codec import Codec
+    from pybpf.elf.data import Variable
     from pybpf.mapspec import MapSpec
-
-
-class Variable:
-    """One global variable.
-
-    Attributes:
-        name: as in the source.
-        map: name of the map that holds it, for example ``".bss"``.
-        offset: byte offset in the map's value.
-        size: bytes.
-        type_id: its type in the object's BTF.
-        is_static: not visible outside its source file.
-        is_read_only: a ``const``: it can be set until the object is loaded.
-    """
-
-    __slots__ = ("is_read_only", "is_static", "map", "name", "offset", "size", "type_id")
-
-    def __init__(
-        self, name: str, map: str, offset: int, size: int, type_id: int, is_static: bool, is_read_only: bool
-    ) -> None:
-        self.name = name
-        self.map = map
-        self.offset = offset
-        self.size = size
-        self.type_id = type_id
-        self.is_static = is_static
-        self.is_read_only = is_read_only
-
-    def facts(self) -> tuple[object, ...]:
-        """Everything in it, as a tuple that is equal for equal variables."""
-        return (self.name, self.map, self.offset, self.size, self.type_id, self.is_static, self.is_read_only)
-
-    def __repr__(self) -> str:
-        static = "static " if self.is_static else ""
-        return f"<Variable {static}{self.name!r} in {self.map!r} at {self.offset}, {self.size} bytes>"
 
 
 def unknown_name(what: str, name: object, known: Iterable[str]) -> KeyError:

@@ -17,7 +17,7 @@ from pybpf.probe.privileges import CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, permissi
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf.elf.linking import Image
-    from pybpf.loading import Loader
+    from pybpf.loading.loader import Loader
     from pybpf.spec import ProgramSpec
 
 POISON = 195896080
@@ -164,7 +164,7 @@ def fix_log(loader: Loader, image: Image, log: str) -> str:
 
 
 def _missing(loader: Loader, image: Image, index: int, number: int) -> tuple[str, str]:
-    from pybpf.program_code import UNRESOLVED_KFUNC, UNUSABLE_MAP
+    from pybpf.loading.code import UNRESOLVED_KFUNC, UNUSABLE_MAP
 
     if number == POISON:
         for function, start in image.parts:

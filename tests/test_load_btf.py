@@ -8,7 +8,7 @@ import pytest
 
 import pybpf
 from pybpf.btf.writer import BTFBuilder
-from pybpf.object_btf import load_btf
+from pybpf.loading.btf import load_btf
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
 

@@ -13,8 +13,8 @@ import pybpf
 from pybpf.btf import kernel
 from pybpf.btf.writer import BTFBuilder
 from pybpf.constants import BPF_TRACE_FENTRY
-from pybpf.externs import resolve_ksyms
-from pybpf.kernel_btf import find_attach_target, kernel_btfs
+from pybpf.loading.externs import resolve_ksyms
+from pybpf.loading.kernel_btf import find_attach_target, kernel_btfs
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/sys/kernel/btf/vmlinux"), reason="the kernel has no BTF")
 

@@ -16,8 +16,8 @@ from pybpf.btf.reader import BTF
 from pybpf.btf.writer import BTFBuilder
 from pybpf.constants import BPF_MAP_TYPE_STRUCT_OPS
 from pybpf.errors import RelocationError
+from pybpf.loading.struct_ops import StructOps, Target, match
 from pybpf.mapspec import MapSpec, StructOpsSpec
-from pybpf.struct_ops import StructOps, Target, match
 
 SOURCE = "load_struct_ops.bpf.c"
 TCP_CONGESTION = 13

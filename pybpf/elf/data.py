@@ -16,7 +16,6 @@ from pybpf.constants import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_TYPE_ARRA
 from pybpf.elf.container import SHT_NOBITS, SHT_PROGBITS
 from pybpf.elf.externs import KCONFIG
 from pybpf.mapspec import KERNEL_NAME_LENGTH, MapSpec, kernel_name
-from pybpf.variables import Variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +31,41 @@ DATA_SIZE_LIMIT = 256 << 20
 """Bytes of the largest data section; a ``.bss`` of any size takes nothing in the file, but it does in memory."""
 
 _SHORTEST_SUFFIX = 7
+
+
+class Variable:
+    """One global variable.
+
+    Attributes:
+        name: as in the source.
+        map: name of the map that holds it, for example ``".bss"``.
+        offset: byte offset in the map's value.
+        size: bytes.
+        type_id: its type in the object's BTF.
+        is_static: not visible outside its source file.
+        is_read_only: a ``const``: it can be set until the object is loaded.
+    """
+
+    __slots__ = ("is_read_only", "is_static", "map", "name", "offset", "size", "type_id")
+
+    def __init__(
+        self, name: str, map: str, offset: int, size: int, type_id: int, is_static: bool, is_read_only: bool
+    ) -> None:
+        self.name = name
+        self.map = map
+        self.offset = offset
+        self.size = size
+        self.type_id = type_id
+        self.is_static = is_static
+        self.is_read_only = is_read_only
+
+    def facts(self) -> tuple[object, ...]:
+        """Everything in it, as a tuple that is equal for equal variables."""
+        return (self.name, self.map, self.offset, self.size, self.type_id, self.is_static, self.is_read_only)
+
+    def __repr__(self) -> str:
+        static = "static " if self.is_static else ""
+        return f"<Variable {static}{self.name!r} in {self.map!r} at {self.offset}, {self.size} bytes>"
 
 
 def data_kind(section: Section) -> str:

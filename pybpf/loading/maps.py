@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from pybpf.loading import Modules, Options
+    from pybpf.loading.loader import Modules, Options
+    from pybpf.loading.struct_ops import Layout
     from pybpf.maps import Map
     from pybpf.program import Program
     from pybpf.spec import MapSpec, ObjectSpec
-    from pybpf.struct_ops import Layout
     from pybpf.syscall import MapInfo
 
 NAME_LENGTH = 15

@@ -26,10 +26,10 @@ from pybpf.btf.relocation import Relocator
 from pybpf.elf.datasec import kernel_btf
 from pybpf.elf.linking import link
 from pybpf.errors import BPFError, ObjectError
-from pybpf.map_creation import MapCreator
-from pybpf.program_code import ProgramCode
-from pybpf.program_loading import Job, load_programs
-from pybpf.tokens import open_token
+from pybpf.loading.code import ProgramCode
+from pybpf.loading.maps import MapCreator
+from pybpf.loading.programs import Job, load_programs
+from pybpf.loading.tokens import open_token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
     from pybpf.btf.reader import BTF
     from pybpf.elf.linking import Image
-    from pybpf.externs import Resolution
-    from pybpf.kernel_btf import ModuleDescriptors
+    from pybpf.loading.externs import Resolution
+    from pybpf.loading.kernel_btf import ModuleDescriptors
+    from pybpf.loading.struct_ops import StructOps
     from pybpf.maps import Map
     from pybpf.program import Program
     from pybpf.spec import Function, MapSpec, ObjectSpec, ProgramSpec
-    from pybpf.struct_ops import StructOps
     from pybpf.syscall.fd import FD, FdLike, HasFileno
 
 
@@ -88,7 +88,7 @@ class Modules:
     def get(self, module: str) -> FD:
         """See `ModuleDescriptors.get`."""
         if self._found is None:
-            from pybpf.kernel_btf import ModuleDescriptors
+            from pybpf.loading.kernel_btf import ModuleDescriptors
 
             self._found = ModuleDescriptors()
         return self._found.get(module)
@@ -165,8 +165,8 @@ class Loader:
         if any(one.struct_ops is not None for one in self.spec.maps.values()) or any(
             program.type_number == c.BPF_PROG_TYPE_STRUCT_OPS for program in programs
         ):
-            from pybpf.kernel_btf import kernel_btfs
-            from pybpf.struct_ops import StructOps
+            from pybpf.loading.kernel_btf import kernel_btfs
+            from pybpf.loading.struct_ops import StructOps
 
             self._struct_ops = StructOps(self.spec, kernel_btfs)
             self._creator.layouts = self._struct_ops.layouts
@@ -202,7 +202,7 @@ class Loader:
     def _resolve_externs(self) -> None:
         if not self.spec.externs:
             return
-        from pybpf import externs
+        from pybpf.loading import externs
 
         self._ksyms = externs.resolve_ksyms(self.spec, kernel.vmlinux, kernel.modules)
         kconfig = self.spec.maps.get(".kconfig")
@@ -210,7 +210,8 @@ class Loader:
             self._fill_kconfig(kconfig)
 
     def _fill_kconfig(self, spec: MapSpec) -> None:
-        from pybpf import compat, externs
+        from pybpf import compat
+        from pybpf.loading import externs
         from pybpf.symbols.kallsyms import has_syscall_wrapper
 
         image = externs.kconfig_image(
@@ -259,7 +260,7 @@ class Loader:
             try:
                 self.btf_fd = syscall.btf_load(data, token_fd=self.token_fd)
             except BPFError:
-                from pybpf.object_btf import load_btf
+                from pybpf.loading.btf import load_btf
 
                 what = f"object {self.spec.name!r}"
                 self.btf_fd = load_btf(data, what, required=required, token_fd=self.token_fd)
@@ -339,7 +340,7 @@ class Loader:
             )
         if not spec.attach_target:
             raise ObjectError(f"program {spec.name!r}: SEC({spec.section!r}) names no target; set attach_target")
-        from pybpf.kernel_btf import find_attach_target
+        from pybpf.loading.kernel_btf import find_attach_target
 
         try:
             type_id, module = find_attach_target(spec.attach_target, spec.attach_type_number)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pybpf.elf.linking import Image
-    from pybpf.externs import Resolution
-    from pybpf.loading import Modules
+    from pybpf.loading.externs import Resolution
+    from pybpf.loading.loader import Modules
     from pybpf.spec import ObjectSpec, Relocation
     from pybpf.syscall.fd import FD, FdLike, HasFileno
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.elf.linking import Image
-    from pybpf.loading import Loader
+    from pybpf.loading.loader import Loader
     from pybpf.spec import ProgramSpec
     from pybpf.syscall.fd import FD
 

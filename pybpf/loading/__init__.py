@@ -1,0 +1,1 @@
+"""From an ObjectSpec to descriptors: one module for each concern of a load; `loader` has their order."""
