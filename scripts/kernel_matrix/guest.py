@@ -136,7 +136,7 @@ def run(
     """Run a job to its end and pass on what it writes, as it writes it."""
     image = rootfs.image(kernel, mirror=settings.mirror)
     root = rootfs.root(kernel.architecture, mirror=settings.mirror)
-    code = rootfs.bytecode(mirror=settings.mirror)
+    code = rootfs.bytecode(kernel.architecture.root_suite, mirror=settings.mirror)
     with tempfile.TemporaryDirectory(prefix="pybpf-matrix-") as name:
         folder = Path(name)
         initrd, console, results = folder / "initrd", folder / "console", folder / "results"

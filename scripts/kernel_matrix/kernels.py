@@ -25,6 +25,7 @@ class Architecture:
     kernel_arguments: str
     loader: str  # the dynamic loader, below the root
     library_folder: str  # Debian's multiarch name
+    root_suite: str = "trixie"  # the suite of the guest's programs: its Python is new enough, on the old kernels too
 
 
 _UNWATCHED = "mitigations=off nowatchdog cryptomgr.notests"
@@ -72,6 +73,7 @@ ARCHITECTURES = {
             kernel_arguments="",
             loader="usr/lib/ld64.so.1",
             library_folder="s390x-linux-gnu",
+            root_suite="forky",  # the mirror lists trixie's newest packages for s390x and does not have them
         ),
     )
 }
@@ -103,9 +105,6 @@ KERNELS = {
         _kernel("6.12-s390x", "s390x", "trixie", r"linux-image-6\.12\.[^-]+-s390x"),
     )
 }
-
-#: The suite of the guest's programs, for every kernel: its Python is new enough for pybpf on the old kernels too.
-ROOT_SUITE = "trixie"
 
 #: The programs of the guest, installed with what they depend on.
 ROOT_PACKAGES = (
@@ -162,13 +161,13 @@ def module_closure(dependencies: str, wanted: Iterable[str]) -> list[str]:
     return sorted({file for name in names for file in by_name.get(name, ())})
 
 
-def newest_package(names: Iterable[str], pattern: str) -> str | None:
-    """The name that matches the whole pattern and has the greatest version in it; None when none matches."""
+def newest_first(names: Iterable[str], pattern: str) -> list[str]:
+    """The names that match the whole pattern, the one with the greatest version in it first."""
 
     def version(name: str) -> list[int]:
         return [int(number) for number in re.findall(r"\d+", name)]
 
-    return max((name for name in names if re.fullmatch(pattern, name)), key=version, default=None)
+    return sorted((name for name in names if re.fullmatch(pattern, name)), key=version, reverse=True)
 
 
 def parts_of_image(image: str, dependencies: Iterable[str]) -> list[str]:

@@ -150,7 +150,7 @@ def fetch(kernels: list[Kernel], options: argparse.Namespace) -> int:
         try:
             image = rootfs.image(kernel, mirror=options.mirror, renew=options.refresh)
             rootfs.root(kernel.architecture, mirror=options.mirror)
-            rootfs.bytecode(mirror=options.mirror)
+            rootfs.bytecode(kernel.architecture.root_suite, mirror=options.mirror)
         except MatrixError as error:
             print(f"{kernel.name}: {error}", file=sys.stderr)
             status = 2

@@ -2,7 +2,7 @@
 
     kernels/NAME/KEY/        vmlinuz, modules.cpio, release (uname -r), package (its name)
     roots/ARCHITECTURE/KEY.cpio
-    bytecode/KEY.cpio        for all architectures: byte code does not depend on them
+    bytecode/SUITE/KEY.cpio  for all architectures: byte code does not depend on them
 
 KEY stands for the tables the thing was made from, so a changed table makes it anew.
 """
@@ -24,11 +24,10 @@ from kernel_matrix.kernels import (
     ARCHITECTURES,
     MODULES,
     ROOT_PACKAGES,
-    ROOT_SUITE,
     Architecture,
     Kernel,
     module_closure,
-    newest_package,
+    newest_first,
     parts_of_image,
 )
 
@@ -102,18 +101,32 @@ def image(kernel: Kernel, *, mirror: str | None = None, renew: bool = False) -> 
     def make(scratch: Path) -> Path:
         archive = apt.Archive(kernel.suite, kernel.architecture.name, mirror)
         archive.prepare(update=renew)
-        package = newest_package(archive.names("linux-image-"), kernel.package)
-        if package is None:
+        names = newest_first(archive.names("linux-image-"), kernel.package)
+        if not names:
             raise MatrixError(f"no package of {kernel.suite} ({kernel.architecture.name}) matches {kernel.package}")
-        packages = scratch / "packages"
-        packages.mkdir()
-        parts = parts_of_image(package, archive.dependencies(package))
+        package, files = _download_newest(archive, names, scratch / "packages")
         tree = scratch / "tree"
-        apt.unpack(archive.download(parts, packages), tree)
-        shutil.rmtree(packages)
+        apt.unpack(files, tree)
+        shutil.rmtree(scratch / "packages")
         return _make_image(package, tree, scratch)
 
     return Image(cached(_image_folder(kernel), make, renew=renew))
+
+
+def _download_newest(archive: apt.Archive, names: list[str], folder: Path) -> tuple[str, list[Path]]:
+    """The first of the packages that the mirror gives, and its files.
+
+    A mirror's list may name a package whose file has not arrived there yet, and goes on naming the one before it.
+    """
+    for name in names:
+        folder.mkdir()
+        try:
+            return name, archive.download(parts_of_image(name, archive.dependencies(name)), folder)
+        except MatrixError:
+            if name == names[-1]:
+                raise
+            shutil.rmtree(folder)
+    raise AssertionError("names is not empty")
 
 
 def _make_image(package: str, tree: Path, scratch: Path) -> Path:
@@ -182,7 +195,7 @@ def root(architecture: Architecture, *, mirror: str | None = None) -> Path:
     """The archive of the guest's root, made when it is not in the cache."""
 
     def make(scratch: Path) -> Path:
-        tree = _unpacked_root(architecture.name, scratch, mirror)
+        tree = _unpacked_root(architecture.root_suite, architecture.name, scratch, mirror)
         made = scratch / "root.cpio"
         with made.open("wb") as file, CpioWriter(file) as archive:
             for name in ("dev", "job", "out", "proc", "root", "run", "sys", "tmp", "usr/local/bin"):
@@ -197,12 +210,14 @@ def root(architecture: Architecture, *, mirror: str | None = None) -> Path:
             archive.link("usr/local/bin/python", "/usr/bin/python3")
         return made
 
-    key = _key([ROOT_SUITE, *ROOT_PACKAGES, PASSWD, GROUP, HOSTS, PYBPF_COMMAND, *UNNEEDED, *UNNEEDED_NAMES])
+    key = _key(
+        [architecture.root_suite, *ROOT_PACKAGES, PASSWD, GROUP, HOSTS, PYBPF_COMMAND, *UNNEEDED, *UNNEEDED_NAMES]
+    )
     return cached(cache_folder() / "roots" / architecture.name / f"{key}.cpio", make)
 
 
-def bytecode(*, mirror: str | None = None) -> Path:
-    """The archive of byte code for the root's Python modules: under emulation, compiling them takes longest.
+def bytecode(suite: str, *, mirror: str | None = None) -> Path:
+    """The archive of byte code for the Python modules of a suite's roots: under emulation, compiling takes longest.
 
     It is compiled by the root's own Python, run from a root of the host's architecture.
     """
@@ -212,7 +227,7 @@ def bytecode(*, mirror: str | None = None) -> Path:
         made = scratch / "bytecode.cpio"
         with made.open("wb") as file, CpioWriter(file) as archive:
             if architecture is not None:  # on other hosts the guests compile for themselves
-                tree = _unpacked_root(architecture.name, scratch, mirror)
+                tree = _unpacked_root(suite, architecture.name, scratch, mirror)
                 _compile(tree, architecture)
                 archive.tree(
                     tree,
@@ -220,14 +235,14 @@ def bytecode(*, mirror: str | None = None) -> Path:
                 )
         return made
 
-    key = _key([ROOT_SUITE, *ROOT_PACKAGES])
-    return cached(cache_folder() / "bytecode" / f"{key}.cpio", make)
+    key = _key([suite, *ROOT_PACKAGES])
+    return cached(cache_folder() / "bytecode" / suite / f"{key}.cpio", make)
 
 
-def _unpacked_root(architecture: str, scratch: Path, mirror: str | None) -> Path:
+def _unpacked_root(suite: str, architecture: str, scratch: Path, mirror: str | None) -> Path:
     packages = scratch / "packages"
     packages.mkdir()
-    archive = apt.Archive(ROOT_SUITE, architecture, mirror)
+    archive = apt.Archive(suite, architecture, mirror)
     archive.prepare()
     tree = scratch / "root"
     for name in ("bin", "lib", "sbin"):

@@ -17,10 +17,11 @@ from kernel_matrix.kernels import (
     MODULES,
     module_closure,
     module_name,
-    newest_package,
+    newest_first,
     parts_of_image,
 )
 from kernel_matrix.main import check_programs, chosen_kernels, describe_trouble, parse
+from kernel_matrix.rootfs import _download_newest
 
 PACKAGES = [
     "linux-image-5.10.0-9-cloud-amd64",
@@ -38,18 +39,47 @@ PACKAGES = [
 ]
 
 NEWEST = {
-    "5.10": "linux-image-5.10.0-32-cloud-amd64",
-    "6.1": "linux-image-6.1.0-50-cloud-amd64",
-    "6.12": "linux-image-6.12.117+deb13-cloud-amd64",
-    "6.18": "linux-image-6.18.15+deb13-cloud-amd64",
-    "newest": "linux-image-7.10.1+deb13-cloud-amd64",
-    "6.12-arm64": None,
+    "5.10": ["linux-image-5.10.0-32-cloud-amd64"],
+    "6.1": ["linux-image-6.1.0-50-cloud-amd64"],
+    "6.12": ["linux-image-6.12.117+deb13-cloud-amd64"],
+    "6.18": ["linux-image-6.18.15+deb13-cloud-amd64"],
+    "newest": ["linux-image-7.10.1+deb13-cloud-amd64"],
+    "6.12-arm64": [],
 }
 
 
 @pytest.mark.parametrize("kernel", NEWEST)
 def test_newest_package_that_matches(kernel: str) -> None:
-    assert newest_package(PACKAGES, KERNELS[kernel].package) == NEWEST[kernel]
+    assert newest_first(PACKAGES, KERNELS[kernel].package)[:1] == NEWEST[kernel]
+
+
+class Mirror:
+    """An archive that lists packages, some of which it does not have."""
+
+    def __init__(self, *missing: str) -> None:
+        self.missing = missing
+
+    def dependencies(self, package: str) -> list[str]:
+        return []
+
+    def download(self, packages: list[str], folder: Path) -> list[Path]:
+        assert not list(folder.iterdir())
+        (folder / "partial.deb").touch()
+        if packages[0] in self.missing:
+            raise MatrixError("404")
+        return [folder / f"{package}.deb" for package in packages]
+
+
+def test_the_package_before_one_that_the_mirror_lists_and_has_not(tmp_path: Path) -> None:
+    folder = tmp_path / "packages"
+    mirror = Mirror("linux-image-3")
+    names = ["linux-image-3", "linux-image-2", "linux-image-1"]
+    assert _download_newest(mirror, names, folder) == ("linux-image-2", [folder / "linux-image-2.deb"])  # type: ignore[arg-type]
+
+
+def test_no_package_that_the_mirror_has(tmp_path: Path) -> None:
+    with pytest.raises(MatrixError, match="404"):
+        _download_newest(Mirror("a", "b"), ["a", "b"], tmp_path / "packages")  # type: ignore[arg-type]
 
 
 def test_a_kernel_in_one_package() -> None:
