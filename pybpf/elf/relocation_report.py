@@ -13,6 +13,7 @@ from pybpf.asm import slots
 from pybpf.asm.reach import reachable
 from pybpf.btf.corespec import FIELD_KINDS, RELOCATION_NAMES, VALUE_KINDS, type_label
 from pybpf.btf.kinds import kind_name
+from pybpf.btf.lines import Lines
 from pybpf.btf.patching import POISON, patch
 from pybpf.btf.relocation import AmbiguousRelocationError, Relocator
 from pybpf.elf.functions import INSTRUCTION_SIZE
@@ -223,12 +224,7 @@ def source_of(spec: ObjectSpec, function: Function, index: int) -> tuple[str, st
     records = spec.ext.line_info.get(function.section) if spec.ext is not None else None
     if records is None or spec.btf is None:
         return "", ""
-    first, place = function.start * INSTRUCTION_SIZE, (function.start + index) * INSTRUCTION_SIZE
-    best = None
-    for row in records.rows():
-        if first <= row[0] <= place and (best is None or row[0] >= best[0]):
-            best = row
-    if best is None:
-        return "", ""
-    _, file_name, text, position = best[:4]
-    return f"{spec.btf.string(file_name)}:{position >> 10}:{position & 0x3FF}", spec.btf.string(text).strip()
+    line = Lines(spec.btf, records.data, records.record_size, unit=INSTRUCTION_SIZE).at(
+        function.start + index, function.start
+    )
+    return ("", "") if line is None else (line.location, line.text.strip())

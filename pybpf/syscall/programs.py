@@ -150,7 +150,7 @@ def prog_test_run(
         ctx_size_out: room for the context afterwards. SYSCALL programs write to `ctx_in`: it is returned.
         repeat: how often to run it; 0 is once.
         flags: BPF_F_TEST_RUN_ON_CPU (Linux 5.10), BPF_F_TEST_XDP_LIVE_FRAMES (Linux 5.18),
-            BPF_F_TEST_SKB_CHECKSUM_COMPLETE (Linux 6.19).
+            BPF_F_TEST_SKB_CHECKSUM_COMPLETE (Linux 6.11).
         cpu: where to run it, with BPF_F_TEST_RUN_ON_CPU.
         batch_size: frames at a time, with BPF_F_TEST_XDP_LIVE_FRAMES.
 
