@@ -8,11 +8,14 @@ from pybpf.errors import ClosedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from pybpf import abi, links
+    from pybpf.asm import Assembler
     from pybpf.btf.reader import BTF
     from pybpf.links import Link
+    from pybpf.maps import Map
     from pybpf.spec import ProgramSpec
     from pybpf.syscall import TestRunResult
     from pybpf.syscall.fd import FD
@@ -56,6 +59,47 @@ class Program:
         except BaseException:
             fd.close()
             raise
+
+    @classmethod
+    def from_asm(
+        cls,
+        source: str | Assembler | Iterable[Assembler],
+        section: str = "",
+        *,
+        maps: Mapping[str, Map | FD | int] | None = None,
+        license: str = "GPL",
+        **options: Any,
+    ) -> Program:
+        """Load a program from instructions, without a compiler.
+
+        >>> from pybpf import Program
+        >>> with Program.from_asm("r0 = 2; exit", "xdp") as program:
+        ...     program.test_run(bytes(14)).retval
+        2
+
+        Args:
+            source: text (see `pybpf.asm.text`), or functions written in Python (`pybpf.asm.Assembler`); one of them is
+                the program, the others are subprograms.
+            section: what kind of program it is, as in ``SEC("xdp")``, unless `source` says so.
+            maps: the maps that the instructions name. They stay the caller's; the program keeps what it needs.
+            license: the kernel keeps some helpers for programs whose license is compatible with the GPL.
+            options: as for `pybpf.load`: `log_level`, `token` ...
+
+        Raises:
+            ObjectError: the source cannot be understood, or has more programs than one (see `pybpf.asm.assemble`).
+            VerifierError: the verifier rejected the program.
+            BPFError: the kernel refused for another reason.
+        """
+        from pybpf.asm.build import assemble
+        from pybpf.errors import ObjectError
+        from pybpf.mapspec import MapSpec
+
+        given = dict(maps or {})
+        spec = assemble(source, section, maps={name: MapSpec(name) for name in given}, license=license)
+        if len(spec.programs) != 1:
+            raise ObjectError(f"{', '.join(spec.programs)}: more than one program; load what assemble() gives")
+        with spec.load(reuse=given, **options) as loaded:
+            return loaded.programs.popitem()[1]
 
     @classmethod
     def from_id(cls, number: int) -> Program:

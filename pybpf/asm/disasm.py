@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import sys
 
+from pybpf import constants as c
+from pybpf.asm import opcodes as op
 from pybpf.asm.instruction import Instruction, decode
+from pybpf.asm.slots import LDIMM64
 from pybpf.constants import HELPER_NAMES
 
 TYPE_CHECKING = False
@@ -23,35 +26,8 @@ if TYPE_CHECKING:
 
     Words = Callable[[int, Instruction], str | None]
     """Given the slot index and the instruction: the words for its target, or None for the usual ones."""
-
-# Classes (low three bits of the opcode).
-_LD, _LDX, _ST, _STX, _ALU, _JMP, _JMP32, _ALU64 = range(8)
-
-_IMM, _ABS, _IND, _MEM, _MEMSX, _ATOMIC = 0x00, 0x20, 0x40, 0x60, 0x80, 0xC0
-_REGISTER_SOURCE = 0x08
-_NEG, _END, _MOV = 0x80, 0xD0, 0xB0
-_DIV, _MOD = 0x30, 0x90
-_JA, _CALL, _EXIT, _JCOND = 0x00, 0x80, 0x90, 0xE0
-
-_UNSIGNED_SIZE = {0x00: "u32", 0x08: "u16", 0x10: "u8", 0x18: "u64"}
-_SIGNED_SIZE = {0x00: "s32", 0x08: "s16", 0x10: "s8"}
-
-_ALU_SIGN = {
-    0x00: "+=", 0x10: "-=", 0x20: "*=", 0x30: "/=", 0x40: "|=", 0x50: "&=", 0x60: "<<=", 0x70: ">>=",
-    0x90: "%=", 0xA0: "^=", 0xB0: "=", 0xC0: "s>>=",
-}  # fmt: skip
-_SIGNED_ALU_SIGN = {_DIV: "s/=", _MOD: "s%="}
-_SIGN_EXTENSION = {8: "(s8)", 16: "(s16)", 32: "(s32)"}
-_JUMP_SIGN = {
-    0x10: "==", 0x20: ">", 0x30: ">=", 0x40: "&", 0x50: "!=", 0x60: "s>", 0x70: "s>=",
-    0xA0: "<", 0xB0: "<=", 0xC0: "s<", 0xD0: "s<=",
-}  # fmt: skip
-
-_ATOMIC_SIGN = {0x00: "+=", 0x40: "|=", 0x50: "&=", 0xA0: "^="}
-_FETCH_NAME = {0x01: "add", 0x41: "or", 0x51: "and", 0xA1: "xor"}
-_XCHG, _CMPXCHG, _LOAD_ACQUIRE, _STORE_RELEASE = 0xE1, 0xF1, 0x100, 0x110
-
-_PSEUDO_CALL, _PSEUDO_KFUNC_CALL = 1, 2
+_OPERATION, _MODE, _SIZE = 0xF0, 0xE0, 0x18
+"""Parts of an opcode."""
 
 
 def disassemble(
@@ -76,9 +52,9 @@ def disassemble(
     index = 0
     for insn in decode(data, byte_order):
         words = None
-        if insn.code == 0x85:
+        if insn.code == op.CALL:
             words = calls and calls(index, insn)
-        elif insn.code == 0x18:
+        elif insn.code == LDIMM64:
             words = constants and constants(index, insn)
         lines.append(f"{index:4d}: {text(insn, words or '')}")
         index += insn.slots
@@ -95,33 +71,33 @@ def text(insn: Instruction, words: str = "") -> str:
 
 def _alu(insn: Instruction, _words: str) -> str:
     """Arithmetic of both widths."""
-    code, wide = insn.code, insn.code & 7 == _ALU64
-    operation = code & 0xF0
+    code, wide = insn.code, insn.code & 7 == c.BPF_ALU64
+    operation = code & _OPERATION
     bank = "r" if wide else "w"
     dst = f"{bank}{insn.dst}"
-    if operation == _END:
-        name = "bswap" if wide else "be" if code & _REGISTER_SOURCE else "le"
+    if operation == c.BPF_END:
+        name = "bswap" if wide else "be" if code & op.REGISTER_SOURCE else "le"
         return f"r{insn.dst} = {name}{insn.imm} r{insn.dst}"
-    if operation == _NEG:
+    if operation == c.BPF_NEG:
         return f"{dst} = -{dst}"
-    if code == 0xBF and insn.off == 1:
+    if code == op.MOVE and insn.off == op.ADDR_SPACE_CAST:
         return f"{dst} = addr_space_cast(r{insn.src}, {insn.imm >> 16 & 0xFFFF}, {insn.imm & 0xFFFF})"
-    if code == 0xBF and insn.off == -1:
+    if code == op.MOVE and insn.off == op.PER_CPU:
         return f"{dst} = &(void __percpu *)(r{insn.src})"
-    signs = _SIGNED_ALU_SIGN if insn.off == 1 and operation in _SIGNED_ALU_SIGN else _ALU_SIGN
+    signs = op.SIGNED_ALU_SIGN if insn.off == 1 and operation in op.SIGNED_ALU_SIGN else op.ALU_SIGN
     sign = signs.get(operation)
     if sign is None:
         return _unknown(insn)
-    if code & _REGISTER_SOURCE:
-        extension = _SIGN_EXTENSION.get(insn.off, "") if operation == _MOV else ""
+    if code & op.REGISTER_SOURCE:
+        extension = op.SIGN_EXTENSION.get(insn.off, "") if operation == c.BPF_MOV else ""
         return f"{dst} {sign} {extension}{bank}{insn.src}"
     return f"{dst} {sign} {insn.imm}"
 
 
 def _load(insn: Instruction, _words: str) -> str:
     """LDX: from memory to a register."""
-    mode, size = insn.code & 0xE0, insn.code & 0x18
-    name = {_MEM: _UNSIGNED_SIZE, _MEMSX: _SIGNED_SIZE}.get(mode, {}).get(size)
+    mode, size = insn.code & _MODE, insn.code & _SIZE
+    name = {c.BPF_MEM: op.UNSIGNED_SIZE, c.BPF_MEMSX: op.SIGNED_SIZE}.get(mode, {}).get(size)
     if name is None:
         return _unknown(insn, "ldx_")
     return f"r{insn.dst} = *({name} *)(r{insn.src} {insn.off:+d})"
@@ -129,83 +105,83 @@ def _load(insn: Instruction, _words: str) -> str:
 
 def _store_immediate(insn: Instruction, _words: str) -> str:
     """ST: an immediate to memory, and the kernel's own speculation barrier."""
-    mode = insn.code & 0xE0
-    if mode == _MEM:
-        return f"*({_UNSIGNED_SIZE[insn.code & 0x18]} *)(r{insn.dst} {insn.off:+d}) = {insn.imm}"
-    if insn.code == 0xC2:
+    mode = insn.code & _MODE
+    if mode == c.BPF_MEM:
+        return f"*({op.UNSIGNED_SIZE[insn.code & _SIZE]} *)(r{insn.dst} {insn.off:+d}) = {insn.imm}"
+    if insn.code == op.NOSPEC:
         return "nospec"
     return _unknown(insn, "st_")
 
 
 def _store(insn: Instruction, _words: str) -> str:
     """STX: a register to memory, plain or atomic."""
-    mode, size = insn.code & 0xE0, insn.code & 0x18
-    if mode == _MEM:
-        return f"*({_UNSIGNED_SIZE[size]} *)(r{insn.dst} {insn.off:+d}) = r{insn.src}"
-    if mode != _ATOMIC:
+    mode, size = insn.code & _MODE, insn.code & _SIZE
+    if mode == c.BPF_MEM:
+        return f"*({op.UNSIGNED_SIZE[size]} *)(r{insn.dst} {insn.off:+d}) = r{insn.src}"
+    if mode != c.BPF_ATOMIC:
         return _unknown(insn)
     operation, src = insn.imm, insn.src
-    type_name = _UNSIGNED_SIZE[size]
+    type_name = op.UNSIGNED_SIZE[size]
     place = f"({type_name} *)(r{insn.dst} {insn.off:+d})"
-    bits = "64" if size == 0x18 else ""
-    if operation in _ATOMIC_SIGN:
-        return f"lock *{place} {_ATOMIC_SIGN[operation]} r{src}"
-    if operation in _FETCH_NAME:
-        return f"r{src} = atomic{bits}_fetch_{_FETCH_NAME[operation]}({place}, r{src})"
-    if operation == _CMPXCHG:
+    bits = "64" if size == c.BPF_DW else ""
+    if operation in op.ATOMIC_SIGN:
+        return f"lock *{place} {op.ATOMIC_SIGN[operation]} r{src}"
+    if operation in op.FETCH_NAME:
+        return f"r{src} = atomic{bits}_fetch_{op.FETCH_NAME[operation]}({place}, r{src})"
+    if operation == c.BPF_CMPXCHG:
         return f"r0 = atomic{bits}_cmpxchg({place}, r0, r{src})"
-    if operation == _XCHG:
+    if operation == c.BPF_XCHG:
         return f"r{src} = atomic{bits}_xchg({place}, r{src})"
-    if operation == _LOAD_ACQUIRE:
+    if operation == c.BPF_LOAD_ACQ:
         return f"r{insn.dst} = load_acquire(({type_name} *)(r{src} {insn.off:+d}))"
-    if operation == _STORE_RELEASE:
+    if operation == c.BPF_STORE_REL:
         return f"store_release({place}, r{src})"
     return _unknown(insn)
 
 
 def _load_special(insn: Instruction, words: str) -> str:
     """LD: 64-bit constants, and packet bytes."""
-    mode, size = insn.code & 0xE0, insn.code & 0x18
-    if mode == _ABS:
-        return f"r0 = *({_UNSIGNED_SIZE[size]} *)skb[{insn.imm}]"
-    if mode == _IND:
-        return f"r0 = *({_UNSIGNED_SIZE[size]} *)skb[r{insn.src} + {insn.imm}]"
-    if insn.code == 0x18:
+    mode, size = insn.code & _MODE, insn.code & _SIZE
+    if mode == c.BPF_ABS:
+        return f"r0 = *({op.UNSIGNED_SIZE[size]} *)skb[{insn.imm}]"
+    if mode == c.BPF_IND:
+        return f"r0 = *({op.UNSIGNED_SIZE[size]} *)skb[r{insn.src} + {insn.imm}]"
+    if insn.code == LDIMM64:
         return f"r{insn.dst} = {words or hex(insn.imm64)}"
     return _unknown(insn, "ld_")
 
 
 def _jump(insn: Instruction, words: str) -> str:
     """Jumps, calls and exit."""
-    code, wide = insn.code, insn.code & 7 == _JMP
-    operation = code & 0xF0
-    if operation == _CALL:
+    code, wide = insn.code, insn.code & 7 == c.BPF_JMP
+    operation = code & _OPERATION
+    if operation == c.BPF_CALL:
         return f"call {words or _callee(insn)}"
-    if code == 0x05:
+    if code == op.JUMP:
         return f"goto pc{insn.off:+d}"
-    if code == 0x0D:
+    if code == op.JUMP_INDIRECT:
         return f"gotox r{insn.dst}"
-    if code == 0x06:
+    if code == op.JUMP_LONG:
         return f"gotol pc{insn.imm:+d}"
-    if code == _JCOND | _JMP:
+    if code == op.MAY_GOTO:
         return f"may_goto pc{insn.off:+d}"
-    if operation == _EXIT:
+    if operation == c.BPF_EXIT:
         return "exit"
-    sign = _JUMP_SIGN.get(operation)
+    sign = op.JUMP_SIGN.get(operation)
     if sign is None:
         return _unknown(insn)
     bank = "r" if wide else "w"
-    operand = f"{bank}{insn.src}" if code & _REGISTER_SOURCE else hex(insn.imm & 0xFFFFFFFF)
+    operand = f"{bank}{insn.src}" if code & op.REGISTER_SOURCE else hex(insn.imm & 0xFFFFFFFF)
     return f"if {bank}{insn.dst} {sign} {operand} goto pc{insn.off:+d}"
 
 
 def _callee(insn: Instruction) -> str:
     """What a call calls, as far as the instruction tells."""
-    if insn.code == 0x8D:
+    if insn.code == op.CALL_REGISTER:
         return f"r{insn.dst}"
-    if insn.src == _PSEUDO_CALL:
+    if insn.src == c.BPF_PSEUDO_CALL:
         return f"pc{insn.imm:+d}"
-    if insn.src == _PSEUDO_KFUNC_CALL:
+    if insn.src == c.BPF_PSEUDO_KFUNC_CALL:
         return f"kernel-function#{insn.imm}"
     name = HELPER_NAMES[insn.imm] if 0 <= insn.imm < len(HELPER_NAMES) else None
     return f"bpf_{name}#{insn.imm}" if name else f"unknown#{insn.imm}"

@@ -73,6 +73,28 @@ class Instruction:
         self.imm = _signed32(value)
         self.high = _signed32(value >> 32)
 
+    def check(self, what: str) -> None:
+        """See that every field can be encoded.
+
+        Raises:
+            ObjectError: one cannot; the message begins with `what`.
+        """
+        for field, value, low, high in (
+            ("code", self.code, 0, 0xFF),
+            ("dst", self.dst, 0, 15),
+            ("src", self.src, 0, 15),
+            ("off", self.off, -0x8000, 0x7FFF),
+            ("imm", self.imm, -0x80000000, 0xFFFFFFFF),
+            ("high", self.high, -0x80000000, 0xFFFFFFFF),
+        ):
+            if not low <= value <= high:
+                raise ObjectError(f"{what}: {field} {value} is not in {low}..{high}")
+        if self.high and self.code != LDIMM64:
+            raise ObjectError(f"{what}: opcode 0x{self.code:02x} has no upper half of a constant")
+
+    def copy(self) -> Instruction:
+        return Instruction(*self._fields())
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Instruction):
             return NotImplemented
@@ -130,18 +152,11 @@ def encode(instructions: Iterable[Instruction], byte_order: ByteOrder = sys.byte
     pack = _SLOT[byte_order].pack
     result = bytearray()
     for index, insn in enumerate(instructions):
-        _check(index, "code", insn.code, 0, 0xFF)
-        _check(index, "dst", insn.dst, 0, 15)
-        _check(index, "src", insn.src, 0, 15)
-        _check(index, "off", insn.off, -0x8000, 0x7FFF)
-        _check(index, "imm", insn.imm, -0x80000000, 0xFFFFFFFF)
-        _check(index, "high", insn.high, -0x80000000, 0xFFFFFFFF)
+        insn.check(f"instruction {index}")
         registers = insn.src << 4 | insn.dst if little else insn.dst << 4 | insn.src
         result += pack(insn.code, registers, insn.off, _signed32(insn.imm))
         if insn.code == LDIMM64:
             result += pack(0, 0, 0, _signed32(insn.high))
-        elif insn.high:
-            raise ObjectError(f"instruction {index}: opcode 0x{insn.code:02x} has no upper half of a constant")
     return bytes(result)
 
 
@@ -162,8 +177,3 @@ def swap(data: Code) -> bytes:
 
 def _signed32(value: int) -> int:
     return (value & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
-
-
-def _check(index: int, field: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ObjectError(f"instruction {index}: {field} {value} is not in {low}..{high}")

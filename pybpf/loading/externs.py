@@ -195,7 +195,7 @@ def resolve_ksyms(
     externs = [extern for extern in spec.externs.values() if extern.section == ".ksyms"]
     if not externs:
         return {}
-    assert spec.btf is not None
+    assert spec.btf is not None  # externs are only found through BTF, or written with it
     result: dict[str, Resolution] = {}
     untyped = []
     for extern in externs:
@@ -258,7 +258,8 @@ def _typed(
         raise ObjectError(f"extern {extern.name}: no {noun} {name!r} in the BTF of the kernel or its modules")
     declared = target.type(type_id)
     assert isinstance(declared, (Func, Var))
-    if not types_compatible(local, extern.type_id, target, declared.type_id):
+    # Without a type, as assembly declares them, any is right.
+    if extern.type_id and not types_compatible(local, extern.type_id, target, declared.type_id):
         if extern.is_weak and kind == KIND_FUNC:
             return Resolution(False)
         raise ObjectError(f"extern {extern.name}: the kernel's {noun} {name!r} has another type")
