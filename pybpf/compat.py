@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from pybpf.syscall.fd import FdLike
+    from pybpf.syscall.fd import FD, FdLike
 
     T = TypeVar("T")
 
@@ -61,6 +61,11 @@ def _loads(program_type: int, code: bytes, token_fd: FdLike | None = None) -> bo
     except BPFError:
         return False
     return True
+
+
+def minimal_program(program_type: int, result: int = 0) -> FD:
+    """A program that returns a number and does nothing else, to try an attachment with."""
+    return syscall.prog_load(program_type, encode([Instruction(MOVE, imm=result), Instruction(EXIT)]), license="GPL")
 
 
 # RLIMIT_MEMLOCK: before Linux 5.11 maps and programs were charged to it (commit 3ac1f01b43b6 charges the cgroup).

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pybpf import abi, links
     from pybpf.asm import Assembler
     from pybpf.btf.reader import BTF
-    from pybpf.links import Link
+    from pybpf.links import Attached, Link
+    from pybpf.links.attached import Target
     from pybpf.maps import Map
     from pybpf.spec import ProgramSpec
     from pybpf.syscall import TestRunResult
@@ -189,6 +190,8 @@ class Program:
         attach_kretprobe = links.attach_kretprobe
         attach_kretsyscall = links.attach_kretsyscall
         attach_ksyscall = links.attach_ksyscall
+        attach_lirc = links.attach_lirc
+        attach_lwt = links.attach_lwt
         attach_netfilter = links.attach_netfilter
         attach_netkit = links.attach_netkit
         attach_netns = links.attach_netns
@@ -198,6 +201,7 @@ class Program:
         attach_reuseport = links.attach_reuseport
         attach_socket_filter = links.attach_socket_filter
         attach_sockmap = links.attach_sockmap
+        attach_tc = links.attach_tc
         attach_tcx = links.attach_tcx
         attach_trace = links.attach_trace
         attach_tracepoint = links.attach_tracepoint
@@ -212,6 +216,21 @@ class Program:
         from pybpf.links import attach
 
         return attach(self, **options)
+
+    def query(self, target: Target = None, attach_type: int | None = None, *, effective: bool = False) -> Attached:
+        """What is attached to the hook that this program is for, of a cgroup, an interface, a socket map and so on.
+
+        `pybpf.links.query` has the table of hooks and targets. ``program in program.query(target)`` tells whether this
+        program is among them.
+
+        Args:
+            target: what the hook is of; None for this thread's network namespace.
+            attach_type: the hook, an `AttachType`, when the program was loaded for none.
+            effective: of a cgroup, the programs of the cgroups above too.
+        """
+        from pybpf.links.attached import query_program
+
+        return query_program(self, target, attach_type, effective=effective)
 
     if not TYPE_CHECKING:
 

@@ -52,7 +52,7 @@ environment() {
     "$venv/bin/python" -m pip install -q --upgrade 'pip>=25.1' || return 1
     case $kind in
     run) "$venv/bin/python" -m pip install -q -e "$root" || return 1 ;;
-    test) "$venv/bin/python" -m pip install -q -e "$root[numpy]" --group "$root/pyproject.toml:dev" || return 1 ;;
+    test) "$venv/bin/python" -m pip install -q -e "$root[numpy,net]" --group "$root/pyproject.toml:dev" || return 1 ;;
     esac
     rm -f "$venv/.$kind-"*
     touch "$stamp"

@@ -11,18 +11,31 @@ from pybpf.links.base import Attachment, Link, Links, PerfLink, iter_links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pybpf.links.attached import Attached, AttachedProgram, query
     from pybpf.links.auto import attach, auto_attaches
     from pybpf.links.cgroup import attach_cgroup
     from pybpf.links.iter import IterLink, attach_iter
     from pybpf.links.kprobe import attach_kprobe, attach_kretprobe, attach_kretsyscall, attach_ksyscall
     from pybpf.links.kprobe_multi import attach_kprobe_multi
+    from pybpf.links.lirc import attach_lirc
     from pybpf.links.netfilter import attach_netfilter
     from pybpf.links.netns import attach_netns
     from pybpf.links.perf_event import attach_perf_event, attach_perf_fd
     from pybpf.links.raw_tracepoint import attach_raw_tracepoint
+    from pybpf.links.route import attach_lwt
     from pybpf.links.socket import attach_reuseport, attach_socket_filter
     from pybpf.links.sockmap import attach_sockmap
     from pybpf.links.struct_ops import StructOpsLink, attach_struct_ops
+    from pybpf.links.tc import (
+        TcFilter,
+        TcFilterInfo,
+        add_clsact,
+        attach_tc,
+        clear_tc,
+        has_clsact,
+        remove_clsact,
+        tc_filters,
+    )
     from pybpf.links.tcx import attach_netkit, attach_tcx
     from pybpf.links.trace import attach_freplace, attach_trace
     from pybpf.links.tracepoint import attach_tracepoint
@@ -30,10 +43,18 @@ if TYPE_CHECKING:
     from pybpf.links.uprobe import attach_uprobe, attach_uretprobe
     from pybpf.links.uprobe_multi import attach_uprobe_multi
     from pybpf.links.xdp import attach_xdp
+    from pybpf.links.xdp_netlink import NetlinkXDP, XDPStatus, xdp_status
 
 _HOME = {
+    "Attached": "attached",
+    "AttachedProgram": "attached",
     "IterLink": "iter",
+    "NetlinkXDP": "xdp_netlink",
     "StructOpsLink": "struct_ops",
+    "TcFilter": "tc",
+    "TcFilterInfo": "tc",
+    "XDPStatus": "xdp_netlink",
+    "add_clsact": "tc",
     "attach": "auto",
     "attach_cgroup": "cgroup",
     "attach_freplace": "trace",
@@ -43,6 +64,8 @@ _HOME = {
     "attach_kretprobe": "kprobe",
     "attach_kretsyscall": "kprobe",
     "attach_ksyscall": "kprobe",
+    "attach_lirc": "lirc",
+    "attach_lwt": "route",
     "attach_netfilter": "netfilter",
     "attach_netkit": "tcx",
     "attach_netns": "netns",
@@ -53,6 +76,7 @@ _HOME = {
     "attach_socket_filter": "socket",
     "attach_sockmap": "sockmap",
     "attach_struct_ops": "struct_ops",
+    "attach_tc": "tc",
     "attach_tcx": "tcx",
     "attach_trace": "trace",
     "attach_tracepoint": "tracepoint",
@@ -62,15 +86,28 @@ _HOME = {
     "attach_uretprobe": "uprobe",
     "attach_xdp": "xdp",
     "auto_attaches": "auto",
+    "clear_tc": "tc",
+    "has_clsact": "tc",
+    "query": "attached",
+    "remove_clsact": "tc",
+    "tc_filters": "tc",
+    "xdp_status": "xdp_netlink",
 }
 
 __all__ = [
+    "Attached",
+    "AttachedProgram",
     "Attachment",
     "IterLink",
     "Link",
     "Links",
+    "NetlinkXDP",
     "PerfLink",
     "StructOpsLink",
+    "TcFilter",
+    "TcFilterInfo",
+    "XDPStatus",
+    "add_clsact",
     "attach",
     "attach_cgroup",
     "attach_freplace",
@@ -80,6 +117,8 @@ __all__ = [
     "attach_kretprobe",
     "attach_kretsyscall",
     "attach_ksyscall",
+    "attach_lirc",
+    "attach_lwt",
     "attach_netfilter",
     "attach_netkit",
     "attach_netns",
@@ -90,6 +129,7 @@ __all__ = [
     "attach_socket_filter",
     "attach_sockmap",
     "attach_struct_ops",
+    "attach_tc",
     "attach_tcx",
     "attach_trace",
     "attach_tracepoint",
@@ -99,7 +139,13 @@ __all__ = [
     "attach_uretprobe",
     "attach_xdp",
     "auto_attaches",
+    "clear_tc",
+    "has_clsact",
     "iter_links",
+    "query",
+    "remove_clsact",
+    "tc_filters",
+    "xdp_status",
 ]
 
 

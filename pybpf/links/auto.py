@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _CGROUP = "cgroup programs need a cgroup: use program.attach_cgroup(path)"
 _RAW = "raw_tp programs need a tracepoint: use program.attach_raw_tracepoint(name)"
-_TUNNEL = "it is named in a route's encapsulation, with ip-route(8): `encap bpf`"
+_TUNNEL = "lwt programs need a route: use program.attach_lwt(destination, interface)"
 
 METHODS: dict[int, str] = {
     c.BPF_PROG_TYPE_SOCKET_FILTER: "socket filters need a socket: use program.attach_socket_filter(socket)",
@@ -43,9 +43,10 @@ METHODS: dict[int, str] = {
     c.BPF_PROG_TYPE_LWT_IN: _TUNNEL,
     c.BPF_PROG_TYPE_LWT_OUT: _TUNNEL,
     c.BPF_PROG_TYPE_LWT_XMIT: _TUNNEL,
-    c.BPF_PROG_TYPE_LWT_SEG6LOCAL: "it is named in a route's encapsulation, with ip-route(8): `encap seg6local`",
+    c.BPF_PROG_TYPE_LWT_SEG6LOCAL: _TUNNEL,
     c.BPF_PROG_TYPE_SK_SKB: "sk_skb programs need a sockmap: use program.attach_sockmap(map)",
     c.BPF_PROG_TYPE_SK_MSG: "sk_msg programs need a sockmap: use program.attach_sockmap(map)",
+    c.BPF_PROG_TYPE_LIRC_MODE2: "lirc_mode2 programs need a receiver: use program.attach_lirc(device)",
     c.BPF_PROG_TYPE_RAW_TRACEPOINT: _RAW,
     c.BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE: _RAW,
     c.BPF_PROG_TYPE_FLOW_DISSECTOR: "flow dissectors need a network namespace: use program.attach_netns(namespace)",

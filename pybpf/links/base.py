@@ -19,8 +19,8 @@ from _warnings import warn  # the built-in part of `warnings`, see pybpf.syscall
 
 from pybpf import syscall
 from pybpf.constants import BPF_F_REPLACE, BPF_LINK_TYPE_ITER, BPF_LINK_TYPE_STRUCT_OPS
-from pybpf.errors import BPFError, BPFNotFoundError, ClosedError, NotSupportedError, ObjectError
-from pybpf.links.refusal import CAP_SYS_ADMIN, permission_hints, refused
+from pybpf.errors import BPFError, ClosedError, NotSupportedError, ObjectError
+from pybpf.links.refusal import refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from pybpf.spec import ProgramSpec
     from pybpf.syscall import FD, LinkInfo
     from pybpf.tracefs import ProbeEvent
+
+    class Closable(Protocol):
+        def close(self) -> None: ...
 
     class Attachable(Protocol):
         """What attaching needs of a program."""
@@ -311,8 +314,8 @@ class Attachment(Link):
 
     __slots__ = ("_held", "_undo")
 
-    def __init__(self, kind: str, target: str, undo: Callable[[], None], held: tuple[FD, ...] = ()) -> None:
-        """Takes ownership of the descriptors that `undo` needs."""
+    def __init__(self, kind: str, target: str, undo: Callable[[], None], held: tuple[Closable, ...] = ()) -> None:
+        """Takes ownership of what `undo` needs: descriptors, mostly."""
         super().__init__(None, kind, target)
         self._undo = undo
         self._held = held
@@ -322,8 +325,8 @@ class Attachment(Link):
             if not self._is_inherited:
                 self._undo()
         finally:
-            for fd in self._held:
-                fd.close()
+            for thing in self._held:
+                thing.close()
 
 
 class Links(list[Link]):
@@ -372,26 +375,10 @@ class Links(list[Link]):
 
 
 def iter_links() -> Iterator[LinkInfo]:
-    """What the kernel tells about each link of the system, by ascending id. Needs CAP_SYS_ADMIN; since Linux 5.8.
+    """What the kernel tells about each link of the system: `pybpf.system.links`."""
+    from pybpf.system import links
 
-    `Link.from_id(info.id)` opens one of them.
-    """
-    number = 0
-    while True:
-        try:
-            following = syscall.link_get_next_id(number)
-        except BPFError as error:
-            raise refused(error, "listing links", permission_hints(CAP_SYS_ADMIN)) from None
-        if following is None:
-            return
-        number = following
-        try:
-            fd = syscall.link_get_fd_by_id(number)
-        except (BPFNotFoundError, BlockingIOError):  # gone since, or not yet whole
-            continue
-        with fd:
-            info = syscall.link_info(fd)
-        yield info
+    return links()
 
 
 def _is_link(fd: FD) -> bool:

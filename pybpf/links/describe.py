@@ -41,12 +41,9 @@ def hook_name(attach_type: int) -> str:
 
 
 def _interface(info: LinkInfo) -> str:
-    from _socket import if_indextoname
+    from pybpf.links.targets import interface_name
 
-    try:
-        return if_indextoname(info.ifindex)
-    except OSError:
-        return f"interface {info.ifindex}"
+    return interface_name(info.ifindex)
 
 
 def _netfilter(info: LinkInfo) -> str:

@@ -41,6 +41,18 @@ def interface_index(interface: str | int) -> int:
         ) from None
 
 
+def interface_name(interface: str | int) -> str:
+    """What an interface is called, as far as this network namespace knows it."""
+    from _socket import if_indextoname
+
+    if isinstance(interface, str):
+        return interface
+    try:
+        return if_indextoname(interface)
+    except OSError:
+        return f"interface {interface}"
+
+
 def open_directory(path: str | os.PathLike[str], hint: str = "") -> FD:
     """A descriptor of a directory, for example of a cgroup."""
     return _open(os.fspath(path), os.O_DIRECTORY, hint)

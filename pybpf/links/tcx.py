@@ -36,6 +36,8 @@ def attach_tcx(
 ) -> Link:
     """Attaches a tc classifier to a network interface with a tcx link. Since Linux 6.6.
 
+    On an older kernel it becomes a tc filter (`attach_tc`), which needs pyroute2, and where no place is asked for.
+
     Args:
         program: of type sched_cls.
         interface: name or index.
@@ -51,9 +53,15 @@ def attach_tcx(
         BPFExistsError: the program is attached there already.
         ObjectError: neither the call nor the section gives a direction.
     """
-    attach_type = _attach_type(program, direction, TCX, "direction")
+    attach_type = attach_type_of(program, direction, TCX, "direction")
     flags, relative = anchor.anchor(before, after, first, last)
-    return _attach(program, interface, attach_type, flags, relative, expected_revision, "tcx")
+    try:
+        return _attach(program, interface, attach_type, flags, relative, expected_revision, "tcx")
+    except BPFError as error:
+        if error.errno != errno.EINVAL or has_tcx():
+            raise
+        placed = bool(flags or expected_revision)
+        return _attach_before_tcx(error, program, interface, side_of(attach_type), placed)
 
 
 def attach_netkit(
@@ -84,12 +92,13 @@ def attach_netkit(
         BPFError: the interface is not a primary netkit device (EINVAL).
         ObjectError: neither the call nor the section gives a side.
     """
-    attach_type = _attach_type(program, side, NETKIT, "side")
+    attach_type = attach_type_of(program, side, NETKIT, "side")
     flags, relative = anchor.anchor(before, after, first, last)
     return _attach(program, interface, attach_type, flags, relative, expected_revision, "netkit")
 
 
-def _attach_type(program: Attachable, word: str, words: dict[str, int], name: str) -> int:
+def attach_type_of(program: Attachable, word: str, words: dict[str, int], name: str) -> int:
+    """The attach type that the caller's word means, or the one that the program was loaded for."""
     if word:
         if word not in words:
             raise ValueError(f"{name} is one of {', '.join(words)}, not {word!r}")
@@ -99,21 +108,51 @@ def _attach_type(program: Attachable, word: str, words: dict[str, int], name: st
     raise ObjectError(f"{program.name!r}: its section gives no {name}: say {name}= {' or '.join(words)}")
 
 
+def side_of(attach_type: int) -> str:
+    """The word for an attach type: "ingress", "peer" ..."""
+    return next(word for words in (TCX, NETKIT) for word, number in words.items() if number == attach_type)
+
+
+def has_tcx() -> bool:
+    """Whether the kernel has tcx, asked at the loopback interface: the first of every network namespace."""
+    try:
+        syscall.prog_query(1, BPF_TCX_INGRESS)
+    except BPFError as error:
+        return error.errno != errno.EINVAL
+    return True
+
+
 def _attach(
     program: Attachable, interface: str | int, attach_type: int, flags: int, relative: int, revision: int, kind: str
 ) -> Link:
     index = interface_index(interface)
-    side = next(word for words in (TCX, NETKIT) for word, number in words.items() if number == attach_type)
+    side = side_of(attach_type)
     try:
         fd = syscall.link_create(
             program, index, attach_type, flags=flags, relative_fd=relative, expected_revision=revision
         )
     except BPFError as error:
-        since = (
-            "Linux 6.6 brought tcx"
+        invalid = (
+            "The program is not of type sched_cls"
             if kind == "tcx"
             else "Linux 6.7 brought netkit, and the device must be a primary one"
         )
-        hints = {**anchor.HINTS, errno.EINVAL: since, **permission_hints(CAP_NET_ADMIN)}
+        hints = {**anchor.HINTS, errno.EINVAL: invalid, **permission_hints(CAP_NET_ADMIN)}
         raise refused(error, attaching(program, f"{kind} {side} of {interface}"), hints) from None
     return Link(fd, kind, f"{interface} {side}")
+
+
+def _attach_before_tcx(error: BPFError, program: Attachable, interface: str | int, side: str, placed: bool) -> Link:
+    """What kernels before Linux 6.6 have in the place of tcx: a tc filter, when nothing forbids it."""
+    from pybpf.links.netlink import NEEDS, has_pyroute2
+
+    reason = ""
+    if placed:
+        reason = "Linux 6.6 brought tcx, and with it places and revisions"
+    elif not has_pyroute2():
+        reason = f"Linux 6.6 brought tcx. Before it a tc filter does the same; {NEEDS}"
+    if reason:
+        raise refused(error, error.what, {errno.EINVAL: reason}) from None
+    from pybpf.links.tc import attach_tc
+
+    return attach_tc(program, interface, side)

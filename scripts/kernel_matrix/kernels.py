@@ -122,6 +122,7 @@ ROOT_PACKAGES = (
     "python3-hypothesis",
     "python3-pyelftools",
     "python3-pytest",
+    "python3-pyroute2",
     "util-linux",
 )
 

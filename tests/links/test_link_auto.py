@@ -199,7 +199,7 @@ def test_every_routine_of_the_table_is_known_or_refused() -> None:
     assert set(ROUTINES) <= named
     assert named - set(ROUTINES) == {"usdt"}
     types = {definition.type for definition in definitions()}
-    assert types - set(METHODS) == {c.BPF_PROG_TYPE_TRACING, c.BPF_PROG_TYPE_EXT, c.BPF_PROG_TYPE_LIRC_MODE2}
+    assert types - set(METHODS) == {c.BPF_PROG_TYPE_TRACING, c.BPF_PROG_TYPE_EXT}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,151 @@
+"""rtnetlink: the talk with the kernel about interfaces, queues and routes, one request at a time.
+
+The messages are made and read by whoever asks; here are only the socket and the frames. A socket belongs to the network
+namespace of the thread that opened it, for as long as it is open.
+
+Source: netlink(7), rtnetlink(7), include/uapi/linux/netlink.h.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from pybpf.errors import kernel_error
+from pybpf.syscall.door import other
+from pybpf.syscall.netlink_numbers import (
+    NETLINK_EXT_ACK,
+    NLM_F_ACK_TLVS,
+    NLM_F_CAPPED,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NLMSGERR_ATTR_MSG,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from socket import socket
+    from typing import Self
+
+SOL_NETLINK = 270
+"""include/linux/socket.h, which is not among the headers for user space."""
+
+_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+
+
+class RouteSocket:
+    """A socket of NETLINK_ROUTE in this thread's network namespace. A context manager."""
+
+    def __init__(self) -> None:
+        """Opens it.
+
+        Raises:
+            BPFError: the kernel gives none.
+        """
+        import _socket
+
+        made: list[socket] = []
+
+        def enter() -> int:
+            sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _socket.NETLINK_ROUTE)
+            made.append(sock)  # type: ignore[arg-type]  # socket.socket is a subclass with more to import
+            sock.bind((0, 0))
+            try:
+                sock.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)  # Linux 4.12
+            except OSError:
+                pass  # refusals come without words
+            return sock.fileno()
+
+        result = other("socket", "NETLINK_ROUTE", 0, {}, enter)
+        if result < 0:
+            if made:
+                made[0].close()
+            raise kernel_error(-result, "socket NETLINK_ROUTE")
+        self._socket = made[0]
+        self._sequence = 0
+
+    def fileno(self) -> int:
+        """The descriptor's number; -1 when it is closed."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def request(self, command: str, message: bytes) -> list[bytes]:
+        """Send a message and collect what the kernel answers.
+
+        Args:
+            command: what the message asks, for errors and observers ("RTM_NEWTFILTER").
+            message: with its header, whose sequence number is filled in here. It asks for an acknowledgement
+                (NLM_F_ACK) or for a dump (NLM_F_DUMP): that ends the answer.
+
+        Returns:
+            The messages of the answer, each with its header, without acknowledgements.
+
+        Raises:
+            BPFError: the kernel refused; the hint is what it says about the reason.
+        """
+        self._sequence += 1
+        frame = bytearray(message)
+        struct.pack_into("=I", frame, 8, self._sequence)
+        answers: list[bytes] = []
+        words: list[str] = []
+
+        def enter() -> int:
+            self._socket.send(frame)
+            while True:
+                for answer in _frames(self._receive()):
+                    _, kind, flags, sequence, _ = _HEADER.unpack_from(answer)
+                    if sequence != self._sequence:
+                        continue  # the rest of an answer that was interrupted
+                    if kind in (NLMSG_ERROR, NLMSG_DONE):
+                        number = struct.unpack_from("=i", answer, 16)[0] if len(answer) >= 20 else 0
+                        words.append(_words(answer, flags))
+                        return min(int(number), 0)
+                    answers.append(answer)
+
+        result = other("netlink", command, 0, {"message": bytes(frame)}, enter)
+        if result < 0:
+            raise kernel_error(-result, command, "", words[0] if words else "")
+        return answers
+
+    def _receive(self) -> bytes:
+        import _socket
+
+        # the length first: messages about interfaces have no upper bound
+        room = self._socket.recv_into(bytearray(1), 1, _socket.MSG_PEEK | _socket.MSG_TRUNC)
+        return self._socket.recv(room)
+
+
+def _frames(data: bytes) -> list[bytes]:
+    found = []
+    place = 0
+    while place + _HEADER.size <= len(data):
+        length = _HEADER.unpack_from(data, place)[0]
+        if length < _HEADER.size:
+            break
+        found.append(data[place : place + length])
+        place += (length + 3) & ~3
+    return found
+
+
+def _words(answer: bytes, flags: int) -> str:
+    """What an acknowledgement says beside its number: empty when it says nothing."""
+    if not flags & NLM_F_ACK_TLVS or len(answer) < 36:
+        return ""
+    place = 36 if flags & NLM_F_CAPPED else 20 + ((_HEADER.unpack_from(answer, 20)[0] + 3) & ~3)
+    while place + _ATTRIBUTE.size <= len(answer):
+        length, kind = _ATTRIBUTE.unpack_from(answer, place)
+        if length < _ATTRIBUTE.size:
+            break
+        if kind == NLMSGERR_ATTR_MSG:
+            return answer[place + 4 : place + length].rstrip(b"\0").decode("utf-8", "replace")
+        place += (length + 3) & ~3
+    return ""
