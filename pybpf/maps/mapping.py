@@ -180,7 +180,7 @@ class MappingMap(Map):
 
         Raises:
             KeyError: there is no such element.
-            BPFError: EINVAL on older kernels; ENOTSUPP for types that cannot do it.
+            BPFError: EINVAL or ENOTSUPP on older kernels, and for types that cannot do it.
         """
         data = self._calls.lookup_and_delete(self._raw_key(key))
         if data is None:

@@ -325,7 +325,9 @@ def test_no_modules(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_btf
 @pytest.mark.parametrize("indexed", [False, True])
 def test_opening_the_kernel_takes_little_memory(indexed: bool, fresh: Path) -> None:
-    """Nothing of the 5 MB of BTF is copied as a whole, with the index or without."""
+    """Nothing of the 5 MB of BTF is copied as a whole, with the index or without: it is mapped, or before Linux 6.16
+    read once.
+    """
     if indexed:
         kernel.warm()
     script = (
@@ -335,12 +337,13 @@ def test_opening_the_kernel_takes_little_memory(indexed: bool, fresh: Path) -> N
         "        return next(int(line.split()[1]) for line in file if line.startswith('VmHWM'))\n"
         "before = peak()\n"
         "btf = kernel.vmlinux()\n"
+        "read = len(btf.data) if isinstance(btf.data, bytes) else 0\n"
         "for name in ('task_struct', 'file', 'sk_buff'):\n"
         "    assert btf.candidates(name, frozenset({4}))\n"
         f"assert btf.is_indexed is {indexed}\n"
-        "print(peak() - before)\n"
+        "print(peak() - before - read // 1024)\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=True
     )
-    assert 0 < int(result.stdout) < (2048 if indexed else 6144)
+    assert int(result.stdout) < (2048 if indexed else 6144)

@@ -166,7 +166,9 @@ class TestQueues:
             pass
 
     def test_bloom_filter(self, types: Types) -> None:
-        with BloomFilter.create(value_codec=types["u64"], max_entries=100) as made:
+        with unless_unknown("bloom filters (Linux 5.16)"):
+            made = BloomFilter.create(value_codec=types["u64"], max_entries=100)
+        with made:
             for number in range(50):
                 made.add(number)
             made.push(99)
