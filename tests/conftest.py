@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 from thrift import EMULATED, few
@@ -38,6 +40,28 @@ def no_leaked_descriptors(request: pytest.FixtureRequest) -> Iterator[None]:
         gc.collect()  # what waits for the garbage collector is not kept by anybody
     left = left_open(before)
     assert not left, f"left open: {left}"
+
+
+#: Tests that ask nothing of the kernel: bytes in, values out. The kernel matrix runs them on one kernel of each
+#: architecture. Those among them that look at the running kernel carry the marker `kernel` or are listed below.
+PURE = ("asm/*", "btf/*", "elf/*", "scripts/*", "test_house.py", "test_package.py", "test_spec.py", "test_typing.py")
+NOT_PURE = ("*/test_*_kernel.py", "btf/test_kernel_btf.py")
+
+
+def is_pure(item: pytest.Item) -> bool:
+    """Whether the test asks nothing of the kernel."""
+    path = item.path.relative_to(Path(__file__).parent).as_posix()
+    return (
+        any(fnmatch(path, pattern) for pattern in PURE)
+        and not any(fnmatch(path, pattern) for pattern in NOT_PURE)
+        and not item.get_closest_marker("kernel")
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_pure(item):
+            item.add_marker("pure")
 
 
 def pytest_configure(config: pytest.Config) -> None:

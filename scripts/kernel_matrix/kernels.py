@@ -87,10 +87,11 @@ class Kernel:
     architecture: Architecture
     suite: str  # the Debian suite that carries it
     package: str  # a regular expression of the whole package name
+    runs_pure: bool = False  # whether tests that ask nothing of the kernel run here too: once on each architecture
 
 
-def _kernel(name: str, architecture: str, suite: str, package: str) -> Kernel:
-    return Kernel(name, ARCHITECTURES[architecture], suite, package)
+def _kernel(name: str, architecture: str, suite: str, package: str, *, runs_pure: bool = False) -> Kernel:
+    return Kernel(name, ARCHITECTURES[architecture], suite, package, runs_pure)
 
 
 KERNELS = {
@@ -98,11 +99,11 @@ KERNELS = {
     for kernel in (
         _kernel("5.10", "amd64", "bullseye", r"linux-image-5\.10\.[^-]+-\d+-cloud-amd64"),
         _kernel("6.1", "amd64", "bookworm", r"linux-image-6\.1\.[^-]+-\d+-cloud-amd64"),
-        _kernel("6.12", "amd64", "trixie", r"linux-image-6\.12\.[^-]+-cloud-amd64"),
+        _kernel("6.12", "amd64", "trixie", r"linux-image-6\.12\.[^-]+-cloud-amd64", runs_pure=True),
         _kernel("6.18", "amd64", "trixie-backports", r"linux-image-6\.18\.[^-]+-cloud-amd64"),
         _kernel("newest", "amd64", "trixie-backports", r"linux-image-\d+\.\d+\.[^-]+-cloud-amd64"),
-        _kernel("6.12-arm64", "arm64", "trixie", r"linux-image-6\.12\.[^-]+-cloud-arm64"),
-        _kernel("6.12-s390x", "s390x", "trixie", r"linux-image-6\.12\.[^-]+-s390x"),
+        _kernel("6.12-arm64", "arm64", "trixie", r"linux-image-6\.12\.[^-]+-cloud-arm64", runs_pure=True),
+        _kernel("6.12-s390x", "s390x", "trixie", r"linux-image-6\.12\.[^-]+-s390x", runs_pure=True),
     )
 }
 

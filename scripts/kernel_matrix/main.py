@@ -2,7 +2,7 @@
 
   scripts/matrix list                     the kernels, and which are in the cache
   scripts/matrix fetch KERNEL...|all      download and prepare kernels
-  scripts/matrix KERNEL...|all            the whole test suite on these kernels
+  scripts/matrix KERNEL...|all            the test suite on these kernels
   scripts/matrix KERNEL...|all -- COMMAND any command, in the copy of this checkout inside the guest
   scripts/matrix report [FILE...]         join the results into one table: every test by kernel
 
@@ -27,9 +27,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kernel_matrix import guest, report, results, rootfs
+from kernel_matrix import guest, report, results, rootfs, side_by_side
 from kernel_matrix.errors import MatrixError
-from kernel_matrix.job import SUITE, Job, plan
+from kernel_matrix.job import SUITE, SUITE_OF_KERNEL, plan
 from kernel_matrix.kernels import KERNELS, Kernel
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -87,11 +87,14 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, tuple[str, ...]]:
     run_parser.add_argument("--smp", type=int, default=2, metavar="N", help="processors of a guest; default 2")
     run_parser.add_argument("--memory", default="2G", metavar="SIZE", help="memory of a guest; default 2G")
     run_parser.add_argument("--append", default="", metavar="ARGS", help="more arguments for the guest's kernel")
+    run_parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="guests at a time; default 1")
+    run_parser.add_argument("--amend", action="store_true", help="keep earlier results of tests that do not run now")
     run_parser.add_argument("--keep-log", action="store_true", help="keep the guest's log beside its results")
 
     report_parser = actions.add_parser("report", help="join the results into one table")
     report_parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="JUnit XML; default: all results")
     report_parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as a page to this file")
+    report_parser.add_argument("--brief", action="store_true", help="only the kernels' totals and what is bad")
     for subparser in (run_parser, report_parser):
         subparser.add_argument(
             "--results",
@@ -130,8 +133,9 @@ def check_programs(kernels: list[Kernel], *, fetching_only: bool, install: bool)
     command = ["apt-get", "install", "-y", "--no-install-recommends", *sorted(set(missing.values()))]
     if not install:
         raise MatrixError(f"missing here: {', '.join(missing)}. Run `{' '.join(command)}`, or add --install")
-    if subprocess.run(command if os.geteuid() == 0 else ["sudo", *command], check=False).returncode:
-        raise MatrixError(f"`{' '.join(command)}` failed")
+    for words in (["apt-get", "update"], command):
+        if subprocess.run(words if os.geteuid() == 0 else ["sudo", *words], check=False).returncode:
+            raise MatrixError(f"`{' '.join(words)}` failed")
 
 
 def show_kernels() -> int:
@@ -161,6 +165,30 @@ def fetch(kernels: list[Kernel], options: argparse.Namespace) -> int:
 
 def run(kernels: list[Kernel], command: tuple[str, ...], options: argparse.Namespace) -> int:
     """Run the command, or the suite, on each kernel; after a suite on several, print the table."""
+    if options.jobs > 1 and len(kernels) > 1:
+        lines = {kernel.name: command_line(kernel, command, options) for kernel in kernels}
+        statuses = side_by_side.run(lines, options.jobs)
+    else:
+        statuses = [run_one(kernel, command, options) for kernel in kernels]
+    if len(kernels) == 1:
+        return statuses[0]
+    if not command:
+        statuses.append(show_report(argparse.Namespace(files=[], results=options.results, markdown=None, brief=True)))
+    return 1 if any(statuses) else 0
+
+
+def command_line(kernel: Kernel, command: tuple[str, ...], options: argparse.Namespace) -> list[str]:
+    """The command line of the matrix that runs this one kernel as the options say."""
+    words = [sys.executable, sys.argv[0], "run", kernel.name]
+    for name in ("timeout", "smp", "memory", "append", "results", "mirror"):
+        if (value := getattr(options, name)) is not None:
+            words.append(f"--{name}={value}")
+    words += [f"--{name}" for name in ("amend", "keep-log") if getattr(options, name.replace("-", "_"))]
+    return [*words, "--", *command] if command else words
+
+
+def run_one(kernel: Kernel, command: tuple[str, ...], options: argparse.Namespace) -> int:
+    """Run the command, or the suite, on one kernel, keep its results, and say how it ended."""
     settings = guest.Settings(
         timeout=options.timeout,
         processors=options.smp,
@@ -168,19 +196,11 @@ def run(kernels: list[Kernel], command: tuple[str, ...], options: argparse.Names
         kernel_arguments=options.append,
         mirror=options.mirror,
     )
-    job = plan(command or SUITE, CHECKOUT, Path.cwd() if command else CHECKOUT)
-    statuses = [run_one(kernel, job, settings, options) for kernel in kernels]
-    if len(kernels) == 1:
-        return statuses[0]
-    if job.writes_junit:
-        statuses.append(show_report(argparse.Namespace(files=[], results=options.results, markdown=None)))
-    return 1 if any(statuses) else 0
-
-
-def run_one(kernel: Kernel, job: Job, settings: guest.Settings, options: argparse.Namespace) -> int:
-    """Run a job on one kernel, keep its results, and say how it ended."""
+    suite = SUITE if kernel.runs_pure else SUITE_OF_KERNEL
+    job = plan(command or suite, CHECKOUT, Path.cwd() if command else CHECKOUT)
     path = options.results / f"{kernel.name}.xml"
-    if job.writes_junit:  # results of an older run must not be taken for those of one that is cut off
+    earlier = path.read_bytes() if options.amend and path.exists() else None
+    if job.writes_junit and not earlier:  # results of an older run must not be taken for those of one that is cut off
         path.unlink(missing_ok=True)
     properties = {"kernel": kernel.name, "machine": kernel.architecture.machine, "commit": commit()}
     try:
@@ -193,7 +213,8 @@ def run_one(kernel: Kernel, job: Job, settings: guest.Settings, options: argpars
     trouble = describe_trouble(result, settings)
     if job.writes_junit:
         properties |= {"release": result.release, "seconds": f"{result.seconds:.1f}"}
-        results.write(path, results.complete(result.junit, properties, trouble))
+        made = results.complete(result.junit, properties, trouble)
+        results.write(path, results.amended(earlier, made) if earlier else made)
     if options.keep_log:
         results.write(path.with_suffix(".console.log"), result.console.encode())
         results.write(path.with_suffix(".dmesg.log"), result.dmesg.encode())
@@ -237,7 +258,7 @@ def show_report(options: argparse.Namespace) -> int:
     if not files:
         raise MatrixError(f"no results in {options.results}: run the suite first")
     table = report.join(results.read(file) for file in files)
-    print(report.text(table))
+    print(report.text(table, brief=options.brief))
     if options.markdown:
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         results.write(options.markdown, report.markdown(table, today).encode())

@@ -64,10 +64,15 @@ def without_parameters(table: Table) -> dict[str, dict[str, list[Outcome]]]:
     """The table by test function: function -> kernel -> the outcomes of its parameters."""
     functions: dict[str, dict[str, list[Outcome]]] = {}
     for test, row in table.rows.items():
-        cells = functions.setdefault(re.sub(r"\[.*\]$", "", test, flags=re.DOTALL), {})
+        cells = functions.setdefault(_function(test), {})
         for kernel, outcome in row.items():
             cells.setdefault(kernel, []).append(outcome)
     return functions
+
+
+def _function(test: str) -> str:
+    """The name of a test without its parameters."""
+    return re.sub(r"\[.*\]$", "", test, flags=re.DOTALL)
 
 
 class Footnotes:
@@ -124,21 +129,71 @@ def _functions(table: Table, notes: Footnotes) -> list[list[str]]:
     return rows
 
 
+def by_file(table: Table) -> dict[str, dict[str, list[tuple[str, Outcome]]]]:
+    """The table by test file: file -> kernel -> (test function, outcome) of each test in it."""
+    files: dict[str, dict[str, list[tuple[str, Outcome]]]] = {}
+    for test, row in table.rows.items():
+        module, _, name = test.partition("::")
+        words = module.split(".")
+        while len(words) > 1 and words[-1][0].isupper():  # a class within the file
+            name = f"{words.pop()}::{name}"
+        cells = files.setdefault("/".join(words) + ".py" * (len(words) > 1), {})
+        for kernel, outcome in row.items():
+            cells.setdefault(kernel, []).append((_function(name), outcome))
+    return files
+
+
+def _files(table: Table) -> list[list[str]]:
+    """For each test file what passed, failed and was skipped on each kernel."""
+    notes = Footnotes()
+    names = [column.kernel for column in table.kernels]
+    rows = [["file", *names]]
+    for file, cells in by_file(table).items():
+        found = [[Outcome(outcome.result) for _, outcome in cells.get(name, ())] for name in names]
+        rows.append([f"`{file}`", *(cell(outcomes, notes) if outcomes else "" for outcomes in found)])
+    return rows
+
+
+def _skips(table: Table) -> list[str]:
+    """What was skipped, as a list: the files, in them the reasons, and for each the tests and kernels."""
+    lines: list[str] = []
+    for file, cells in by_file(table).items():
+        places: dict[tuple[str, str], list[str]] = {}  # (reason, function) -> kernels
+        for kernel, tests in cells.items():
+            for function, outcome in tests:
+                kernels = places.setdefault((outcome.reason, function), []) if outcome.result == SKIPPED else []
+                if kernel not in kernels:
+                    kernels.append(kernel)
+        together: dict[tuple[str, tuple[str, ...]], list[str]] = {}  # (reason, kernels) -> functions
+        for (reason, function), kernels in places.items():
+            together.setdefault((reason, tuple(kernels)), []).append(function)
+        if together:
+            lines.append(f"* `{file}`")
+        for (reason, kernels), functions in together.items():
+            tests = ", ".join(f"`{name}`" for name in functions[:4])
+            more = f" and {len(functions) - 4} more" if len(functions) > 4 else ""
+            lines.append(f"  * {', '.join(kernels)}: {tests}{more}: {_escape(_short(reason))}")
+    return lines
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= 160 else reason[:157] + "..."
+
+
 def _verdict(table: Table) -> list[str]:
     if not table.rows:
         return ["No test was met."]
     lines = [f"failed on {kernel}: {test}: {reason}" for test, kernel, reason in table.failed]
-    lines += [f"ran on no kernel: {test}" for test in table.skipped_everywhere]
+    for function, count in Counter(map(_function, table.skipped_everywhere)).items():
+        lines.append(f"ran on no kernel: {function}" + (f" ({count} times)" if count > 1 else ""))
     return lines or ["No test failed, and every test ran on some kernel."]
 
 
-def text(table: Table) -> str:
-    """The table for a terminal."""
+def text(table: Table, *, brief: bool = False) -> str:
+    """The table for a terminal; in brief without the tests."""
     notes = Footnotes()
-    tests = _columns(_functions(table, notes))
-    return "\n".join(
-        [*tests, "", *notes.lines(), "", *_columns(_summary(table)), "", *_verdict(table), ""],
-    )
+    tests = [] if brief else [*_columns(_functions(table, notes)), "", *notes.lines(), ""]
+    return "\n".join([*tests, *_columns(_summary(table)), "", *_verdict(table), ""])
 
 
 def _columns(rows: list[list[str]]) -> list[str]:
@@ -149,8 +204,6 @@ def _columns(rows: list[list[str]]) -> list[str]:
 def markdown(table: Table, date: str) -> str:
     """The table as a page of documentation, with the date and the commits it was made from."""
     commits = sorted({column.properties["commit"] for column in table.kernels if "commit" in column.properties})
-    notes = Footnotes()
-    tests = _markdown_rows(_functions(table, notes))
     lines = [
         "# The kernels pybpf is tested on",
         "",
@@ -161,22 +214,25 @@ def markdown(table: Table, date: str) -> str:
         "",
         *[f"* {_escape(line)}" for line in _verdict(table)],
         "",
-        "## Every test",
+        "## By test file",
         "",
-        "A row is a test function; where it has parameters, they are counted. Numbers in brackets give the reason.",
+        "An empty cell: not run there. Tests that ask nothing of the kernel run on one kernel of each architecture.",
+        "`scripts/matrix report` shows every test by kernel.",
         "",
-        *tests,
+        *_markdown_rows(_files(table)),
         "",
-        "## Reasons",
+        "## What was skipped, where and why",
         "",
-        *[f"* {_escape(line)}" for line in notes.lines()],
+        "Each of these tests ran on another kernel, or on the host.",
+        "",
+        *_skips(table),
         "",
     ]
     return "\n".join(lines)
 
 
 def _markdown_rows(rows: list[list[str]]) -> list[str]:
-    lines = ["| " + " | ".join(_escape(word) for word in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(word if "`" in word else _escape(word) for word in row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     return lines
 

@@ -61,6 +61,34 @@ def complete(junit: bytes | None, properties: dict[str, str], failure: str) -> b
     return b"<?xml version='1.0' encoding='utf-8'?>\n" + ElementTree.tostring(suites, encoding="unicode").encode()
 
 
+def amended(earlier: bytes, later: bytes) -> bytes:
+    """The later results, and the earlier ones of tests that the later run did not have. Commits and times add up.
+
+    What the earlier guest's kernel complained of stays until a run without earlier results.
+    """
+    before, after = (ElementTree.fromstring(junit).find("testsuite") for junit in (earlier, later))
+    if before is None or after is None:
+        return later
+    if any(_test(case) == f"guest::{GUEST_TEST}" and len(case) for case in before.iterfind("testcase")):
+        after.remove(next(case for case in after.iterfind("testcase") if _test(case) == f"guest::{GUEST_TEST}"))
+    fresh = {_test(case) for case in after.iterfind("testcase")}
+    after.extend([case for case in before.iterfind("testcase") if _test(case) not in fresh])
+    after.set("tests", str(len(after.findall("testcase"))))
+    for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        after.set(name, str(len(after.findall(f"testcase/{tag}"))))
+    after.set("time", str(sum(float(suite.get("time", "0")) for suite in (before, after))))
+    old = {row.get("name"): row.get("value", "") for row in before.iterfind("properties/property")}
+    for row in after.iterfind("properties/property"):
+        name, value = row.get("name"), row.get("value", "")
+        if name == "commit" and old.get(name, value) != value:
+            row.set("value", f"{old[name]}, {value}")
+        elif name == "seconds" and name in old:
+            row.set("value", f"{float(old[name]) + float(value):.1f}")
+    suites = ElementTree.Element("testsuites")
+    suites.append(after)
+    return b"<?xml version='1.0' encoding='utf-8'?>\n" + ElementTree.tostring(suites, encoding="unicode").encode()
+
+
 def _printable(text: str) -> str:
     """The text without the control characters that XML cannot hold."""
     return "".join(c for c in text if c in "\n\t" or c.isprintable())
@@ -90,9 +118,15 @@ def read(path: Path) -> KernelResults:
     return results
 
 
+def _test(case: ElementTree.Element) -> str:
+    """module::class::name[parameters]; the module's name alone for a module that was skipped while collecting it."""
+    module, name = case.get("classname", ""), case.get("name", "")
+    return f"{module}::{name}" if module else name
+
+
 def _read_case(case: ElementTree.Element, results: KernelResults) -> None:
     """Enter one test. A test that passed and whose teardown failed is listed twice: the failure counts."""
-    module, name = case.get("classname", ""), case.get("name", "")
+    test = _test(case)
     skipped = case.find("skipped")
     broken = case.find("failure")
     if broken is None:
@@ -100,13 +134,12 @@ def _read_case(case: ElementTree.Element, results: KernelResults) -> None:
     if broken is not None:
         outcome = Outcome(FAILED, _line(broken.get("message") or broken.text or ""))
     elif skipped is not None:
-        if not module:  # pytest skips a whole module while collecting it
-            results.skipped_modules[name] = _collection_reason(skipped)
+        if not case.get("classname"):  # pytest skips a whole module while collecting it
+            results.skipped_modules[test] = _collection_reason(skipped)
             return
         outcome = Outcome(SKIPPED, _line(skipped.get("message") or ""))
     else:
         outcome = Outcome(PASSED)
-    test = f"{module}::{name}" if module else name
     earlier = results.outcomes.get(test)
     if earlier is None or earlier.result != FAILED:
         results.outcomes[test] = outcome

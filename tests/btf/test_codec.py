@@ -871,6 +871,7 @@ def test_c_names(types: Types) -> None:
     ]
 
 
+@pytest.mark.kernel
 @pytest.mark.skipif(not VMLINUX.exists(), reason="this kernel shows no BTF")
 def test_kernel_types() -> None:
     """Every sixth struct and union of the running kernel: the size is right, and what is decoded encodes back."""

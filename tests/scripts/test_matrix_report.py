@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -159,15 +160,53 @@ def test_cells() -> None:
 
 
 def test_markdown() -> None:
-    column = KernelResults("6.12", {"m::a[x|y]": GOOD, "m::a[z]": NO_KPROBES, "m::b": GOOD})
+    column = KernelResults("6.12", {"t.m::a[x|y]": GOOD, "t.m::a[z]": NO_KPROBES, "t.m.TestB::b": GOOD})
     column.properties.update(release="6.12.1", commit="abc123", seconds="12.3")
     page = report.markdown(report.join([column]), "2026-11-23")
     assert "Made on 2026-11-23" in page
     assert "commit abc123." in page
     assert "| 6.12 | 6.12.1 | 2 | 0 | 1 | 0 s | 12 s |" in page
-    assert "| m::a | 1 pass, 1 skip [1] |" in page
-    assert "* [1] no kprobes" in page
-    assert "ran on no kernel: m::a[z]" in page
+    assert "| `t/m.py` | 2 pass, 1 skip |" in page
+    assert "* `t/m.py`\n  * 6.12: `a`: no kprobes\n" in page
+    assert "ran on no kernel: t.m::a" in page
+
+
+def test_markdown_joins_what_was_skipped_for_one_reason() -> None:
+    many = {f"t.m::{name}": NO_KPROBES for name in "abcdef"}
+    columns = [KernelResults(name, dict(many)) for name in ("5.10", "6.12")]
+    columns.append(KernelResults("6.1", {**dict.fromkeys(many, GOOD), "t.n::a": GOOD}))
+    page = report.markdown(report.join(columns), "2026-11-23")
+    assert "  * 5.10, 6.12: `a`, `b`, `c`, `d` and 2 more: no kprobes\n" in page
+    assert "| `t/n.py` |  | pass |  |" in page
+
+
+def test_amended_results(junit: bytes) -> None:
+    """Tests of the later run replace those of the earlier one; the others stay."""
+    earlier = results.complete(junit, {"commit": "abc", "seconds": "10.0"}, "")
+    case = '<testcase classname="test_one" name="test_fails" time="0.5"/>'
+    later = f'<testsuites><testsuite tests="1" time="0.5">{case}</testsuite></testsuites>'.encode()
+    later = results.complete(later, {"commit": "def", "seconds": "2.5"}, "")
+    joined = read_back(results.amended(earlier, later))
+    assert joined.outcomes["test_one::test_fails"] == Outcome(PASSED)
+    assert {name: outcome for name, outcome in joined.outcomes.items() if "fails" not in name} == {
+        name: outcome for name, outcome in read_back(earlier).outcomes.items() if "fails" not in name
+    }
+    assert joined.skipped_modules == {"test_two": "no kprobes"}
+    assert joined.properties == {"commit": "abc, def", "seconds": "12.5"}
+    assert joined.seconds == pytest.approx(read_back(earlier).seconds + 0.5)
+
+
+def test_a_complaint_of_the_kernel_outlasts_an_amendment(junit: bytes) -> None:
+    earlier = results.complete(junit, {}, "the kernel complained")
+    joined = read_back(results.amended(earlier, results.complete(junit, {}, "")))
+    assert joined.outcomes[f"guest::{GUEST_TEST}"] == Outcome(FAILED, "the kernel complained")
+
+
+def read_back(junit: bytes) -> KernelResults:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "6.12.xml")
+        path.write_bytes(junit)
+        return results.read(path)
 
 
 @pytest.mark.parametrize(("outcome", "status"), [(GOOD, "0"), (BAD, "1"), (NO_KPROBES, "1")])
@@ -180,13 +219,20 @@ def test_report_command(outcome: Outcome, status: str, tmp_path: Path, capsys: p
     page = tmp_path / "docs/kernels.md"
     assert main(["report", "--results", str(tmp_path), "--markdown", str(page)]) == int(status)
     assert "m::a" in capsys.readouterr().out
-    assert "| m::a |" in page.read_text()
+    assert "| `m` |" in page.read_text()
 
 
 def test_results_without_tests_are_bad() -> None:
     table = report.join([kernel("5.10")])
     assert not table.is_good
     assert "No test was met." in report.text(table)
+
+
+def test_a_brief_report_shows_no_test_that_is_good() -> None:
+    table = report.join([kernel("5.10", a=GOOD, b=BAD), kernel("6.12", a=GOOD, b=GOOD)])
+    text = report.text(table, brief=True)
+    assert "m::a" not in text
+    assert "failed on 5.10: m::b: boom" in text
 
 
 def test_report_without_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
