@@ -212,12 +212,12 @@ def _parse_field(btf: BTF, type_id: int, root: Type, raw: tuple[int, ...], kind:
     current = root
     for index in raw[1:]:
         if isinstance(current, Composite):
-            if index >= len(current.members):
+            if index >= current.member_count:
                 raise RelocationError(
-                    f"{kind_name(current.kind)} {current.name or '<anon>'} has {len(current.members)} members, "
+                    f"{kind_name(current.kind)} {current.name or '<anon>'} has {current.member_count} members, "
                     f"no member {index}"
                 )
-            member = current.members[index]
+            member = current.member(index)
             bit_offset += member.bit_offset
             if member.name:
                 accessors.append(Accessor(current.id, index, member.name))
@@ -243,4 +243,4 @@ def is_flexible(btf: BTF, owner: Accessor, array: Array) -> bool:
     if array.nelems or not owner.name:
         return False
     composite = btf.type(owner.type_id)
-    return isinstance(composite, Composite) and owner.index == len(composite.members) - 1
+    return isinstance(composite, Composite) and owner.index == composite.member_count - 1

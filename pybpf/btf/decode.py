@@ -5,15 +5,13 @@ Rules of this file: the walk over the section has already proved that the type l
 
 from __future__ import annotations
 
-from itertools import repeat
-
 from pybpf.btf import kinds
-from pybpf.btf.kinds import DatasecEntry, Member, Param
+from pybpf.btf.kinds import DatasecEntry, Param
 from pybpf.btf.layout import TYPE_WORDS, info_kind, info_vlen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from pybpf.btf.layout import Words
     from pybpf.btf.reader import BTF
@@ -66,14 +64,9 @@ def _array(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.A
 
 def _composite(cls: type[kinds.Composite]) -> Decoder:
     def decoder(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Composite:
-        names, targets, offsets = _columns(words, position, 3)
-        kind_flag = _kind_flag(words, position)
-        sizes: Iterable[int] = repeat(0)
-        if kind_flag:
-            sizes = [bits >> 24 for bits in offsets]
-            offsets = [bits & 0xFFFFFF for bits in offsets]
-        members = tuple(map(Member, btf.strings(names), targets, offsets, sizes))
-        return cls(btf, id, name, words[position + 2], members, kind_flag)
+        start = position + TYPE_WORDS
+        members = words[start : start + 3 * info_vlen(words[position + 1])]
+        return cls(btf, id, name, words[position + 2], members, _kind_flag(words, position))
 
     return decoder
 

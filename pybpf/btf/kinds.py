@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
+    from pybpf.btf.layout import Words
     from pybpf.btf.reader import BTF
 
 KIND_VOID = 0
@@ -242,20 +243,53 @@ class Member:
 
 
 class Composite(Type):
-    """A struct or a union: `size` in bytes, `members` in order, `kind_flag` as stored."""
+    """A struct or a union: `size` in bytes, `members` in order, `kind_flag` as stored.
 
-    __slots__ = ("kind_flag", "members", "size")
+    A kernel's structs have hundreds of members, of which programs name a few: they are decoded when they are asked for.
+    """
 
-    def __init__(
-        self, btf: BTF, id: int, name: str, size: int, members: tuple[Member, ...], kind_flag: bool = False
-    ) -> None:
+    __slots__ = ("_made", "_members", "_words", "kind_flag", "size")
+
+    def __init__(self, btf: BTF, id: int, name: str, size: int, words: Words, kind_flag: bool) -> None:
+        """`words` are three for each member: the offset of its name, its type, its place."""
         super().__init__(btf, id, name)
         self.size = size
-        self.members = members
         self.kind_flag = kind_flag
+        self._words = words
+        self._members: tuple[Member, ...] | None = None
+        self._made: dict[int, Member] = {}
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All, in order. Raises BTFError for a bad name."""
+        if self._members is None:
+            words = self._words.tolist()
+            names = self.btf.strings(words[::3])
+            self._members = tuple(map(self._member, names, words[1::3], words[2::3]))
+        return self._members
+
+    @property
+    def member_count(self) -> int:
+        return len(self._words) // 3
+
+    @property
+    def name_offsets(self) -> list[int]:
+        """Where the name of each member is among the strings: 0 for an anonymous one."""
+        return self._words[::3].tolist()
+
+    def member(self, index: int) -> Member:
+        """One of `members`, without decoding the others. Raises BTFError for a bad name."""
+        made = self._made.get(index)
+        if made is None:
+            name, type_id, place = self._words[3 * index : 3 * index + 3].tolist()
+            made = self._made[index] = self._member(self.btf.string(name), type_id, place)
+        return made
+
+    def _member(self, name: str, type_id: int, place: int) -> Member:
+        return Member(name, type_id, place & 0xFFFFFF, place >> 24) if self.kind_flag else Member(name, type_id, place)
 
     def _details(self) -> str:
-        return f" size={self.size} members={len(self.members)}"
+        return f" size={self.size} members={self.member_count}"
 
 
 class Struct(Composite):

@@ -32,6 +32,7 @@ from pybpf.btf.kinds import (
     Union,
     Void,
 )
+from pybpf.btf.names import encode_name
 from pybpf.btf.reader import essential_name
 from pybpf.constants import BPF_CORE_TYPE_MATCHES
 from pybpf.errors import RelocationError
@@ -245,7 +246,7 @@ def _match_field(local: Spec, target: BTF, target_id: int) -> Spec | None:
             raw += path
             accessors.append(Accessor(owner.id, path[-1], step.name))
             bit_offset += offset
-            current = target.resolve(owner.members[path[-1]].type_id)
+            current = target.resolve(owner.member(path[-1]).type_id)
         else:
             if not isinstance(current, Array):
                 return None
@@ -269,8 +270,8 @@ class _Wanted:
         composite = local.type(accessor.type_id)
         assert isinstance(composite, Composite), "named accessors of fields are in structs and unions"
         self.local = local
-        self.type_id = composite.members[accessor.index].type_id
-        self.name = accessor.name
+        self.type_id = composite.member(accessor.index).type_id
+        self.name = encode_name(accessor.name)
         self.target = target
         self.visited: set[int] = set()  # anonymous members searched in vain
 
@@ -283,17 +284,21 @@ def _find_member(wanted: _Wanted, composite: Composite, depth: int) -> tuple[Com
     if depth > MAX_LENGTH:
         raise RelocationError(f"anonymous members nest deeper than {MAX_LENGTH} levels")
     target = wanted.target
-    for index, member in enumerate(composite.members):
-        if member.name:
-            if member.name == wanted.name:
-                alike = fields_compatible(wanted.local, wanted.type_id, target, member.type_id)
-                return (composite, [index], member.bit_offset) if alike else None
-            continue
-        inner = target.resolve(member.type_id)
-        if isinstance(inner, Composite) and inner.id not in wanted.visited:
-            wanted.visited.add(inner.id)
-            found = _find_member(wanted, inner, depth + 1)
-            if found is not None:
-                owner, path, offset = found
-                return owner, [index, *path], offset + member.bit_offset
-    return None
+    names = composite.name_offsets
+    place = target.index_of_string(wanted.name, names)
+    before = names if place < 0 else names[:place]
+    if 0 in before:
+        for index in [index for index, name in enumerate(before) if not name]:
+            member = composite.member(index)
+            inner = target.resolve(member.type_id)
+            if isinstance(inner, Composite) and inner.id not in wanted.visited:
+                wanted.visited.add(inner.id)
+                found = _find_member(wanted, inner, depth + 1)
+                if found is not None:
+                    owner, path, offset = found
+                    return owner, [index, *path], offset + member.bit_offset
+    if place < 0:
+        return None
+    member = composite.member(place)
+    alike = fields_compatible(wanted.local, wanted.type_id, target, member.type_id)
+    return (composite, [place], member.bit_offset) if alike else None

@@ -251,11 +251,11 @@ class BTF:
 
     def string(self, offset: int) -> str:
         """The string at an offset of the string section; 0 is the empty one. Raises BTFError when out of range."""
+        if not offset:
+            return ""
         if offset < self._strings_before and self.base is not None:
             return self.base.string(offset)
         if not 0 <= offset < self.end_of_strings:
-            if offset == 0:
-                return ""
             raise BTFError(f"BTF {self.name}: string offset {offset} is out of range (0 to {self.end_of_strings - 1})")
         start = self._string_start + offset
         return self.data[start : self.data.find(b"\0", start)].decode("utf-8", ENCODING_ERRORS)
@@ -270,6 +270,21 @@ class BTF:
         return [
             data[(start := before + offset) : find(b"\0", start)].decode("utf-8", ENCODING_ERRORS) for offset in offsets
         ]
+
+    def index_of_string(self, text: bytes, offsets: list[int]) -> int:
+        """The index of the first of these offsets where a string is; -1 when it is at none of them.
+
+        Raises BTFError when an offset is out of range.
+        """
+        if offsets and (min(offsets) < self._strings_before or max(offsets) >= self.end_of_strings):
+            names = [self.string(offset).encode("utf-8", ENCODING_ERRORS) for offset in offsets]
+            return names.index(text) if text in names else -1
+        data, before, length = self.data, self._string_start, len(text)
+        for index, offset in enumerate(offsets):
+            start = before + offset
+            if data[start : start + length] == text and not data[start + length]:
+                return index
+        return -1
 
     def types(self) -> Iterator[kinds.Type]:
         """Every own type in order of id. It decodes them all: for a kernel that takes a second and much memory."""

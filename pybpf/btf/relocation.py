@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pybpf.btf.ext import Records
     from pybpf.btf.reader import BTF
 
-    Row = tuple[int, int, str, int]
+    What = tuple[int, str, int]
 
 __all__ = [
     "POISON",
@@ -88,18 +88,18 @@ class CoreRelocations:
         self._start = start
         self._strings = strings
 
-    def rows(self) -> Iterator[Row]:
-        """Index, type id, access string and kind of each."""
+    def rows(self) -> Iterator[tuple[int, What]]:
+        """The index of each, and its type id, access string and kind."""
         records, start = self._records, self._start
         indexes = [(offset - start) // slots.SLOT_SIZE for offset in records.column(0)]
         accesses = map(self._strings.__getitem__, records.column(2))
-        return zip(indexes, records.column(1), accesses, records.column(3), strict=True)
+        return zip(indexes, zip(records.column(1), accesses, records.column(3), strict=True), strict=True)
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __iter__(self) -> Iterator[CoreRelocation]:
-        return (CoreRelocation(*row) for row in self.rows())
+        return (CoreRelocation(index, *what) for index, what in self.rows())
 
     def __getitem__(self, number: int) -> CoreRelocation:
         return list(self)[number]
@@ -131,8 +131,8 @@ class Relocator:
         self._find_modules = None if custom else modules
         self._modules: list[BTF] | None = None
         self._candidates: dict[int, list[tuple[BTF, int]]] = {}
-        self._resolutions: dict[tuple[int, str, int], Resolution] = {}
-        self._patched: dict[tuple[int, str, int, int], tuple[int, Resolution]] = {}
+        self._resolutions: dict[What, Resolution] = {}
+        self._patched: dict[tuple[What, int], tuple[int, Resolution]] = {}
 
     def resolve(self, relocation: CoreRelocation) -> Resolution:
         """What a relocation comes to.
@@ -163,22 +163,22 @@ class Relocator:
         if isinstance(relocations, CoreRelocations):
             rows = relocations.rows()
         else:
-            rows = iter([(one.index, one.type_id, one.access, one.kind) for one in relocations])
+            rows = iter([(one.index, (one.type_id, one.access, one.kind)) for one in relocations])
         count = slots.count(instructions)
         patched = self._patched
         resolutions = []
         with memoryview(instructions) as view, view.cast("Q") as words:
-            for index, type_id, access, kind in rows:
+            for index, what in rows:
                 # Programs repeat themselves: the same relocation of the same instruction gives the same instruction.
                 word = words[index] if 0 <= index < count else 0
-                known = patched.get((type_id, access, kind, word))
+                known = patched.get((what, word))
                 if known is not None:
                     words[index], resolution = known
                 else:
                     is_wide = index < count and slots.opcode(instructions, index) == slots.LDIMM64
-                    resolution = self._patch(instructions, CoreRelocation(index, type_id, access, kind), program)
+                    resolution = self._patch(instructions, CoreRelocation(index, *what), program)
                     if not is_wide:
-                        patched[type_id, access, kind, word] = words[index], resolution
+                        patched[what, word] = words[index], resolution
                 resolutions.append(resolution)
         return resolutions
 

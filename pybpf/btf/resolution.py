@@ -188,7 +188,7 @@ def _field_value(spec: Spec) -> _FieldValue:
     if last.name:
         owner = btf.type(last.type_id)
         assert isinstance(owner, Composite), "named accessors of fields are in structs and unions"
-        member = owner.members[last.index]
+        member = owner.member(last.index)
         type_id = member.type_id
         own_offset, bits = member_bits(btf, member)
         if bits:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pybpf.syscall.door import Buffer
 
 _NONE: tuple[str, ...] = ()
+_PACK_INTO = {size: struct.Struct(f"={code}").pack_into for size, code in ((1, "B"), (2, "H"), (4, "I"), (8, "Q"))}
 
 
 class Record:
@@ -46,9 +47,18 @@ class Record:
         Raises:
             ValueError: the number does not fit the field.
         """
+        layout, data = self._layout, self.data
+        has_bits = self.title in BITS
         for name, value in fields.items():
             if value:
-                self[name] = value
+                if has_bits or value < 0:
+                    self[name] = value
+                    continue
+                offset, size = layout[name]
+                try:
+                    _PACK_INTO[size](data, offset, value)
+                except struct.error:
+                    raise ValueError(f"{self.title}: {name} = {value} does not fit into {size} bytes") from None
 
     def __setitem__(self, name: str, value: int) -> None:
         offset, size = self._layout[name]
@@ -80,7 +90,8 @@ class Record:
         """Let a field point to a buffer, which is kept alive; None and empty buffers are a null pointer."""
         if buffer is None or not len(buffer):
             return
-        self[name], alive = pointer(buffer)
+        address, alive = pointer(buffer)
+        _PACK_INTO[8](self.data, self._layout[name][0], address)
         self.keep(alive)
         self.buffers[name] = buffer
 

@@ -136,8 +136,34 @@ def test_bad_string_offsets() -> None:
 
 def test_a_bad_member_name() -> None:
     words = [0, pack_info(kinds.KIND_STRUCT, 1), 4, 77, 1, 0]
+    found = BTF.from_bytes(raw_btf(words)).type(1)
+    assert isinstance(found, kinds.Struct)
     with pytest.raises(BTFError, match="77 is out of range"):
-        BTF.from_bytes(raw_btf(words)).type(1)
+        found.member(0)
+    with pytest.raises(BTFError, match="77 is out of range"):
+        len(found.members)
+
+
+def test_one_member_alone_is_that_of_all() -> None:
+    words = [0, pack_info(kinds.KIND_STRUCT, 2) | 1 << 31, 4, 1, 0, 3 << 24, 0, 0, 5 << 24 | 3]
+    found = BTF.from_bytes(raw_btf(words, b"\0a\0")).type(1)
+    assert isinstance(found, kinds.Struct)
+    alone = [found.member(index) for index in range(found.member_count)]
+    assert [repr(one) for one in alone] == [repr(one) for one in found.members]
+    assert [(one.name, one.bit_offset, one.bitfield_size) for one in alone] == [("a", 0, 3), ("", 3, 5)]
+    assert found.name_offsets == [1, 0]
+    assert found.member(1) is found.member(1)
+
+
+def test_where_a_string_is_among_others() -> None:
+    base = BTF.from_bytes(raw_btf([1, INT_INFO, 4, 32], b"\0ab\0abc\0"))
+    assert base.index_of_string(b"ab", [4, 0, 1, 1]) == 2
+    assert base.index_of_string(b"b", [0, 1, 4]) == -1
+    assert base.index_of_string(b"ab", []) == -1
+    with pytest.raises(BTFError, match="99 is out of range"):
+        base.index_of_string(b"ab", [99])
+    split = BTF.from_bytes(raw_btf([1, INT_INFO, 4, 32], b"\0x\0"), base=base)
+    assert split.index_of_string(b"abc", [1, 4]) == 1
 
 
 def test_names_that_are_not_utf8_can_be_printed() -> None:
