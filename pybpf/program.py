@@ -108,6 +108,40 @@ class Program:
         return cls._from_fd(syscall.prog_get_fd_by_id(number))
 
     @classmethod
+    def from_name(cls, name: str) -> Program:
+        """Open the program of this name (of at most 15 characters of it), of those that are loaded now.
+
+        Raises:
+            BPFNotFoundError: there is none.
+            ValueError: there are several; the message has their ids.
+        """
+        from errno import ENOENT
+
+        from pybpf.errors import BPFNotFoundError, kernel_error
+
+        found: list[Program] = []
+        number = syscall.prog_get_next_id()
+        try:
+            while number is not None:
+                try:
+                    program = cls.from_id(number)
+                    if program.name == name[:15]:
+                        found.append(program)
+                    else:
+                        program.close()
+                except BPFNotFoundError:  # it has just been unloaded
+                    pass
+                number = syscall.prog_get_next_id(number)
+            if len(found) > 1:
+                raise ValueError(f"several programs are called {name!r}: {', '.join(str(one.id) for one in found)}")
+            if not found:
+                raise kernel_error(ENOENT, "BPF_PROG_GET_NEXT_ID", f"program {name!r}")
+            return found.pop()
+        finally:
+            for program in found:
+                program.close()
+
+    @classmethod
     def open_pinned(cls, path: str) -> Program:
         """Open the program that is pinned at a path of a bpf file system (BPF_OBJ_GET, Linux 4.4)."""
         return cls._from_fd(syscall.obj_get(path))
@@ -162,6 +196,17 @@ class Program:
     def id(self) -> int:
         """The kernel's number of the program."""
         return int(self.info().id)
+
+    def disassemble(self, *, jited: bool = False) -> list[str]:
+        """The instructions as the verifier left them, or the machine code, with lines of source; see `pybpf.dump`.
+
+        Raises:
+            BPFPermissionError: the kernel does not give them away (kernel.kptr_restrict, CAP_SYSLOG).
+            NotSupportedError: `jited`: it is not compiled, or capstone is not installed.
+        """
+        from pybpf import dump
+
+        return dump.jited(self.fileno()) if jited else dump.translated(self.fileno())
 
     # Running it
 

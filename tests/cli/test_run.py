@@ -304,7 +304,7 @@ def test_list_of_kernels_is_the_folder() -> None:
 
 
 def test_disasm() -> None:
-    result = pybpf("disasm", "hello")
+    result = pybpf("prog", "disasm", "hello")
     assert result.returncode == 0
     assert "hello: SEC('raw_tp/sched_process_exec')" in result.stdout
     assert result.stdout.rstrip().endswith("(95) exit")
@@ -312,7 +312,7 @@ def test_disasm() -> None:
 
 def test_a_closed_pipe_is_a_clean_end() -> None:
     result = subprocess.run(
-        f"{sys.executable} -W error -m pybpf disasm execsnoop | head -1",
+        f"{sys.executable} -W error -m pybpf prog disasm execsnoop | head -1",
         shell=True,
         capture_output=True,
         text=True,
@@ -345,7 +345,7 @@ def test_closed_standard_streams_do_no_harm() -> None:
 
 
 def test_output_that_cannot_be_written() -> None:
-    result = shell("PYBPF disasm hello >/dev/full")
+    result = shell("PYBPF prog disasm hello >/dev/full")
     assert (result.returncode, result.stderr) == (1, "pybpf: No space left on device\n")
 
 
