@@ -12,6 +12,7 @@ Source of the probes: tools/lib/bpf/features.c of the kernel.
 
 from __future__ import annotations
 
+import errno
 import sys
 from functools import cache
 
@@ -208,6 +209,34 @@ def has_full_range_offsets(token_fd: FdLike | None) -> bool:
         except BPFError:
             return "invalid access to map value pointer" in buffer.text
     return False
+
+
+@_kept
+def has_uprobe_multi(token_fd: FdLike | None) -> bool:
+    """True when one link holds many uprobes, and means processes by `pid`: Linux 6.6 (before 6.10 with a later fix).
+
+    The probe attaches to a folder, which is refused as no file (EBADF), or as no process (EINVAL). Kernels that took
+    `pid` for a thread look at the file first.
+    """
+    code = encode([Instruction(MOVE, imm=0), Instruction(EXIT)])
+    try:
+        program = syscall.prog_load(
+            c.BPF_PROG_TYPE_KPROBE,
+            code,
+            license="GPL",
+            expected_attach_type=c.BPF_TRACE_UPROBE_MULTI,
+            token_fd=token_fd,
+        )
+    except BPFError:
+        return False
+    with program:
+        refusals = []
+        for pid in (0, (1 << 32) - 1):
+            try:
+                syscall.link_create(program, -1, c.BPF_TRACE_UPROBE_MULTI, path="/", offsets=[0], pid=pid).close()
+            except BPFError as error:
+                refusals.append(error.errno)
+    return refusals == [errno.EBADF, errno.EINVAL]
 
 
 @_kept

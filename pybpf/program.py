@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pybpf.links import Attached, Link
     from pybpf.links.attached import Target
     from pybpf.maps import Map
+    from pybpf.maps.loaded import LoadedMaps
     from pybpf.spec import ProgramSpec
     from pybpf.syscall import TestRunResult
     from pybpf.syscall.fd import FD
@@ -30,6 +31,7 @@ class Program:
         name: the function's whole name (the kernel keeps 15 characters of it).
         spec: what it was loaded from, or None for a program opened by id or path.
         btf: the object's BTF, or None.
+        maps: the maps of the object, or None.
         log: the verifier's log, when a log level was asked for; else empty.
     """
 
@@ -39,18 +41,22 @@ class Program:
         *,
         name: str,
         type_number: int = c.BPF_PROG_TYPE_UNSPEC,
-        attach_type_number: int = 0,
+        attach_type_number: int | None = None,
         spec: ProgramSpec | None = None,
         btf: BTF | None = None,
+        maps: LoadedMaps | None = None,
         log: str = "",
     ) -> None:
         self._fd = fd
         self.name = name
         self.spec = spec
         self.btf = btf
+        self.maps = maps
         self.log = log
         self.type_number = type_number if spec is None else spec.type_number
-        self.attach_type_number = attach_type_number if spec is None else spec.attach_type_number
+        if attach_type_number is None:
+            attach_type_number = 0 if spec is None else spec.attach_type_number
+        self.attach_type_number = attach_type_number
 
     @classmethod
     def _from_fd(cls, fd: FD) -> Program:
@@ -254,6 +260,7 @@ class Program:
         attach_uprobe = links.attach_uprobe
         attach_uprobe_multi = links.attach_uprobe_multi
         attach_uretprobe = links.attach_uretprobe
+        attach_usdt = links.attach_usdt
         attach_xdp = links.attach_xdp
 
     def attach(self, **options: Any) -> Link:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pybpf.links.tracing_multi import attach_tracing_multi
     from pybpf.links.uprobe import attach_uprobe, attach_uretprobe
     from pybpf.links.uprobe_multi import attach_uprobe_multi
+    from pybpf.links.usdt import UsdtLink, attach_usdt
     from pybpf.links.xdp import attach_xdp
     from pybpf.links.xdp_netlink import NetlinkXDP, XDPStatus, xdp_status
 
@@ -53,6 +54,7 @@ _HOME = {
     "StructOpsLink": "struct_ops",
     "TcFilter": "tc",
     "TcFilterInfo": "tc",
+    "UsdtLink": "usdt",
     "XDPStatus": "xdp_netlink",
     "add_clsact": "tc",
     "attach": "auto",
@@ -84,6 +86,7 @@ _HOME = {
     "attach_uprobe": "uprobe",
     "attach_uprobe_multi": "uprobe_multi",
     "attach_uretprobe": "uprobe",
+    "attach_usdt": "usdt",
     "attach_xdp": "xdp",
     "auto_attaches": "auto",
     "clear_tc": "tc",
@@ -106,6 +109,7 @@ __all__ = [
     "StructOpsLink",
     "TcFilter",
     "TcFilterInfo",
+    "UsdtLink",
     "XDPStatus",
     "add_clsact",
     "attach",
@@ -137,6 +141,7 @@ __all__ = [
     "attach_uprobe",
     "attach_uprobe_multi",
     "attach_uretprobe",
+    "attach_usdt",
     "attach_xdp",
     "auto_attaches",
     "clear_tc",

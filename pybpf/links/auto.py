@@ -185,6 +185,15 @@ def _uprobe_multi(program: Attachable, prefix: str, target: str, options: dict[s
     return attach_uprobe_multi(program, path, pattern, retprobe=prefix.startswith("uretprobe"), **options)
 
 
+def _usdt(program: Attachable, prefix: str, target: str, options: dict[str, Any]) -> Link:
+    from pybpf.links.usdt import attach_usdt
+
+    path, provider, name = (*target.split(":"), "", "", "")[:3]
+    if target.count(":") != 2 or not path or not provider or not name:
+        raise _malformed(program, prefix, target, "<path>:<provider>:<name>")
+    return attach_usdt(program, path, provider, name, **options)
+
+
 def _tracing_multi(program: Attachable, prefix: str, target: str, options: dict[str, Any]) -> Link:
     from pybpf.links.tracing_multi import attach_tracing_multi
 
@@ -205,6 +214,7 @@ ROUTINES: dict[str, Routine] = {
     "kprobe_session": _kprobe_multi,
     "uprobe": _uprobe,
     "uprobe_multi": _uprobe_multi,
+    "usdt": _usdt,
     "tracing_multi": _tracing_multi,
 }
 """Routine name in the table of sections, and what it does with the section's target."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from pybpf.abi import LinkType
     from pybpf.btf.reader import BTF
+    from pybpf.maps.loaded import LoadedMaps
     from pybpf.maps.struct_ops import StructOpsMap
     from pybpf.spec import ProgramSpec
     from pybpf.syscall import FD, LinkInfo
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
         def spec(self) -> ProgramSpec | None: ...
         @property
         def btf(self) -> BTF | None: ...
+        @property
+        def maps(self) -> LoadedMaps | None: ...
 
 
 class Link:

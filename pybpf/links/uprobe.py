@@ -76,11 +76,11 @@ def attach_uretprobe(
     return _attach(program, path, symbol, offset, True, pid, cookie, ref_ctr_offset, mode)
 
 
-def locate(path: str, symbol: str, offset: int) -> tuple[str, int]:
+def locate(path: str, symbol: str, offset: int, pid: int = -1) -> tuple[str, int]:
     """The file to give to the kernel, and the offset in it."""
     from pybpf.symbols.elf import ARCHIVE_SEPARATOR, Binary
 
-    binary_path = find_binary(path)
+    binary_path = find_binary(path, pid)
     if not symbol and ARCHIVE_SEPARATOR not in binary_path:
         return binary_path, offset
     with Binary(binary_path) as binary:
@@ -105,7 +105,7 @@ def _attach(
     target = f"{path}:{symbol}" + (f"+{offset:#x}" if symbol and offset else "" if symbol else f"{offset:#x}")
     what = attaching(program, f"{kind} {target}")
     try:
-        file, place = locate(path, symbol, offset)
+        file, place = locate(path, symbol, offset, pid)
     except BPFError as error:
         raise refused(error, f"{what}: {error.what}") from None
     number = None if mode == "legacy" else pmu_type("uprobe")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pybpf.links.base import Attachable
+    from pybpf.syscall import FD
 
 
 def attach_uprobe_multi(
@@ -66,34 +67,54 @@ def attach_uprobe_multi(
     target = f"{path}:{names[0] if len(names) == 1 else f'{len(names or offsets)} places'}"
     what = attaching(program, f"{kind} {target}")
     try:
-        file, places = _locate(path, names, pattern, offsets)
+        file, places = _locate(path, pid, names, pattern, offsets)
     except BPFError as error:
         raise refused(error, f"{what}: {error.what}") from None
     for name, values in (("cookies", cookies), ("ref_ctr_offsets", ref_ctr_offsets)):
         if values and len(values) != len(places):
             raise ValueError(f"{len(values)} {name} for {len(places)} places")
     try:
-        fd = syscall.link_create(
+        fd = create_uprobe_multi(
+            program, file, places, pid=pid, cookies=cookies, ref_ctr_offsets=ref_ctr_offsets, retprobe=retprobe
+        )
+    except BPFError as error:
+        raise refused(error, what) from None
+    return Link(fd, kind, target)
+
+
+def create_uprobe_multi(
+    program: Attachable,
+    file: str,
+    offsets: Sequence[int],
+    *,
+    pid: int,
+    cookies: Sequence[int],
+    ref_ctr_offsets: Sequence[int],
+    retprobe: bool = False,
+) -> FD:
+    """The link of one program at many places of a file. The refusal carries a hint."""
+    is_session = program.attach_type_number == BPF_TRACE_UPROBE_SESSION
+    try:
+        return syscall.link_create(
             program,
             0,
             BPF_TRACE_UPROBE_SESSION if is_session else BPF_TRACE_UPROBE_MULTI,
             path=file,
-            offsets=places,
+            offsets=offsets,
             ref_ctr_offsets=list(ref_ctr_offsets) or None,
             cookies=list(cookies) or None,
             pid=0 if pid < 0 else pid or os.getpid(),
             multi_flags=BPF_F_UPROBE_MULTI_RETURN if retprobe else 0,
         )
     except BPFError as error:
-        raise refused(error, what, _hints(file, pid)) from None
-    return Link(fd, kind, target)
+        raise refused(error, "", _hints(file, pid)) from None
 
 
-def _locate(path: str, names: list[str], pattern: str, offsets: Sequence[int]) -> tuple[str, list[int]]:
+def _locate(path: str, pid: int, names: list[str], pattern: str, offsets: Sequence[int]) -> tuple[str, list[int]]:
     """The file to give to the kernel, and the places in it."""
     from pybpf.symbols.elf import Binary
 
-    file = find_binary(path)
+    file = find_binary(path, pid)
     if offsets:
         return file, list(offsets)
     with Binary(file) as binary:

@@ -25,6 +25,7 @@ from pybpf.btf import kernel
 from pybpf.btf.relocation import Relocator
 from pybpf.elf.datasec import kernel_btf
 from pybpf.elf.linking import link
+from pybpf.elf.sections import USDT
 from pybpf.errors import BPFError, ObjectError
 from pybpf.loading.code import ProgramCode
 from pybpf.loading.maps import MapCreator
@@ -323,6 +324,11 @@ class Loader:
             if target.module:
                 fields["attach_btf_obj_fd"] = self._modules.get(target.module)
             return fields
+        if spec.section_definition is not None and spec.section_definition.flags & USDT:
+            from pybpf import compat
+
+            if compat.has_uprobe_multi(self.token_fd):
+                fields["expected_attach_type"] = c.BPF_TRACE_UPROBE_MULTI
         if spec.attach_type_number in MULTI_ATTACH:
             module, colon, _ = spec.attach_target.rpartition(":")
             if colon:

@@ -90,7 +90,13 @@ def load_programs(loader: Loader, jobs: list[Job]) -> None:
             if fd is None:
                 fd, log = _load(loader, job)
             loader.programs[job.spec.name] = Program(
-                fd, name=job.spec.name, spec=job.spec, btf=loader.spec.btf, log=log
+                fd,
+                name=job.spec.name,
+                attach_type_number=job.fields["expected_attach_type"],
+                spec=job.spec,
+                btf=loader.spec.btf,
+                maps=loader.maps,
+                log=log,
             )
             ahead[number] = None
     finally:

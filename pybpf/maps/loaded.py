@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from pybpf.links.usdt import UsdtSpecs
     from pybpf.maps.base import Map
     from pybpf.syscall.fd import FD
 
@@ -29,15 +30,18 @@ class LoadedMaps(_Mapping):
 
     Attributes:
         fds: the descriptor of each, by name.
+        lock: to be held while what is made on demand is made.
+        usdt: which specs of USDT probes are in use; None before the first such attachment.
     """
 
-    __slots__ = ("_lock", "_made", "_makers", "fds")
+    __slots__ = ("_made", "_makers", "fds", "lock", "usdt")
 
     def __init__(self) -> None:
         self.fds: dict[str, FD] = {}
         self._makers: dict[str, Callable[[], Map]] = {}
         self._made: dict[str, Map] = {}
-        self._lock = RLock()
+        self.lock = RLock()
+        self.usdt: UsdtSpecs | None = None
 
     def add(self, name: str, fd: FD, make: Callable[[], Map]) -> None:
         """Own a descriptor. `make` gives the map over it, which owns it from then on."""
@@ -54,7 +58,7 @@ class LoadedMaps(_Mapping):
         """The map. Raises KeyError; BTFError when the types of its keys and values are malformed."""
         made = self._made.get(name)
         if made is None:
-            with self._lock:
+            with self.lock:
                 made = self._made.get(name)
                 if made is None:
                     made = self._made[name] = self._makers[name]()

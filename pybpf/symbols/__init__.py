@@ -3,6 +3,8 @@
 * `kallsyms`: the kernel's own symbol table, and what its names tell.
 * `binary`: the file that a program or library name means.
 * `elf`: the file offset of a function, which is what a uprobe needs.
+* `usdt`: the probes that a program's authors have put into it.
+* `process`: the files that a process has mapped.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ from __future__ import annotations
 from pybpf.symbols.binary import find_binary
 from pybpf.symbols.elf import function_offset, function_offsets, match_functions
 from pybpf.symbols.kallsyms import has_syscall_wrapper, kernel_addresses, syscall_function
+from pybpf.symbols.usdt import UsdtProbe, usdt_probes
 
 __all__ = [
+    "UsdtProbe",
     "find_binary",
     "function_offset",
     "function_offsets",
@@ -19,4 +23,5 @@ __all__ = [
     "kernel_addresses",
     "match_functions",
     "syscall_function",
+    "usdt_probes",
 ]

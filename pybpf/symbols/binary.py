@@ -1,8 +1,8 @@
 """The file that a program or library name means.
 
 A name with a slash is a path and stays as it is. Any other name is looked up: libraries (``libc.so.6``) in
-LD_LIBRARY_PATH and the system's library directories, programs (``bash``) in PATH and the system's directories.
-Access is checked with the effective ids, as faccessat(2) does with AT_EACCESS.
+LD_LIBRARY_PATH, the system's library directories and the dynamic linker's cache, programs (``bash``) in PATH and the
+system's directories. Access is checked with the effective ids, as faccessat(2) does with AT_EACCESS.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pybpf.errors import BPFNotFoundError
+from pybpf.errors import BPFError, BPFNotFoundError
 
 MULTIARCH: tuple[tuple[str, str], ...] = (
     ("x86_64", "x86_64-linux-gnu"),
@@ -55,14 +55,28 @@ def _path_list(variable: str) -> list[str]:
     return [directory for directory in os.environ.get(variable, "").split(":") if directory]
 
 
-def find_binary(name: str) -> str:
+def find_binary(name: str, pid: int = -1) -> str:
     """The path of a program or library; a name with a slash is given back unchanged.
+
+    Args:
+        name: what is looked for.
+        pid: what this process has mapped is looked at first: a process in a container has its own libraries. 0 for the
+            caller, -1 for none.
 
     Raises:
         BPFNotFoundError: no directory has it; the hint lists where it was looked for.
     """
     if "/" in name:
         return name
+    if pid >= 0:
+        from pybpf.symbols.process import find_mapped
+
+        try:
+            mapped = find_mapped(pid, name)
+        except BPFError:  # there is no such process, or it is closed to this one: attaching will say so
+            mapped = None
+        if mapped is not None:
+            return mapped
     if name.endswith(".so") or ".so." in name:
         what, directories, mode = "library", library_directories(), os.R_OK
     else:
@@ -71,4 +85,11 @@ def find_binary(name: str) -> str:
         path = f"{directory}/{name}"
         if name and os.path.isfile(path) and os.access(path, mode, effective_ids=True):
             return path
+    if what == "library":
+        from pybpf.symbols.ld_cache import PATH, cached_libraries
+
+        for path in cached_libraries(name):
+            if os.access(path, mode, effective_ids=True):
+                return path
+        directories.append(PATH)
     raise BPFNotFoundError(errno.ENOENT, "open", f"{what} {name!r} is not found", f"Looked in {', '.join(directories)}")

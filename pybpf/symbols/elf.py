@@ -26,20 +26,39 @@ if TYPE_CHECKING:
 
 STT_OBJECT, STT_FUNC = 1, 2
 STB_WEAK = 2
+PF_X = 1
 SHN_UNDEF, SHN_LORESERVE = 0, 0xFF00
 VERSYM_HIDDEN = 0x8000
 ARCHIVE_SEPARATOR = "!/"
 
 
 class Binary:
-    """An ELF executable or library, opened to find functions. A context manager.
+    """An ELF executable or library, opened to find what is in it. A context manager.
 
     Attributes:
+        name: as it was opened.
         path: the file that the kernel has to be given: the archive, for a member of one.
         base: where the ELF file starts in that file, in bytes (0 unless it is in an archive).
+        is_fixed: whether its addresses are those of every process (ET_EXEC), not relative to where it is mapped.
+        machine: for which it is, as in ``"EM_X86_64"``.
+        order: the byte order, as `struct` writes it.
+        pointer_size: 8 or 4 bytes.
+        segments: what is mapped of it (PT_LOAD), by ascending address.
     """
 
-    __slots__ = ("_order", "_sections", "_size", "_stream", "_wide", "base", "name", "path")
+    __slots__ = (
+        "_sections",
+        "_size",
+        "_stream",
+        "base",
+        "is_fixed",
+        "machine",
+        "name",
+        "order",
+        "path",
+        "pointer_size",
+        "segments",
+    )
 
     def __init__(self, name: str) -> None:
         """Opens the file.
@@ -51,7 +70,7 @@ class Binary:
         self.name = name
         self.path, self.base, self._stream = _open(name)
         try:
-            self._wide, self._order, self._size, self._sections = _headers(name, self._stream)
+            self._read_headers()
         except BaseException:
             self._stream.close()
             raise
@@ -64,6 +83,54 @@ class Binary:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _read_headers(self) -> None:
+        from elftools.elf.elffile import ELFFile
+
+        try:
+            elf = ELFFile(self._stream)
+            file_type = elf.header["e_type"]
+            self._size = self._stream.seek(0, 2)
+            if max(elf.num_sections() * 40, elf.num_segments() * 32) > self._size:
+                raise ValueError("more headers than the file can hold")
+            self._sections = [Section(section.name, section.header) for section in elf.iter_sections()]
+            loaded = [segment.header for segment in elf.iter_segments("PT_LOAD")]
+        except Exception as error:  # pyelftools meets damage with exceptions of many kinds
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a place that no file can have
+                raise
+            raise ObjectError(f"{self.name}: not an ELF file that can be read: {error}") from error
+        if file_type not in ("ET_EXEC", "ET_DYN"):
+            raise ObjectError(f"{self.name}: not an executable or shared library, but {file_type}")
+        self.is_fixed = file_type == "ET_EXEC"
+        self.machine: str = str(elf.header["e_machine"])
+        self.pointer_size = elf.elfclass // 8
+        self.order = "<" if elf.little_endian else ">"
+        self.segments = sorted((Segment(header) for header in loaded), key=lambda segment: segment.address)
+
+    # Sections and segments
+
+    def section(self, name: str) -> Section | None:
+        """The first section of this name."""
+        return next((section for section in self._sections if section.name == name), None)
+
+    def data(self, section: Section) -> bytes:
+        """What a section holds. Raises ObjectError when it reaches past the end of the file."""
+        start, size = section.offset, section.size
+        if start + size > self._size:
+            raise ObjectError(f"{self.name}: a section reaches past the end of the file ({start:#x} + {size:#x})")
+        self._stream.seek(start)
+        return self._stream.read(size)
+
+    def code(self, offset: int, size: int) -> bytes:
+        """Bytes at an offset of the file that the kernel is given; fewer at its end."""
+        self._stream.seek(offset - self.base)
+        return self._stream.read(size)
+
+    def segment_at(self, address: int) -> Segment | None:
+        """What is mapped at an address of the file's own."""
+        return next((one for one in self.segments if one.address <= address < one.address + one.size), None)
+
+    # Symbols
 
     def offset(self, symbol: str) -> int:
         """The file offset of one function.
@@ -150,9 +217,9 @@ class Binary:
                 continue
             numbers, versions = b"", {}
             if kind == "SHT_DYNSYM":
-                numbers = b"".join(self._data(s) for s in self._sections if s.type == "SHT_GNU_versym")
+                numbers = b"".join(self.data(s) for s in self._sections if s.type == "SHT_GNU_versym")
                 versions = self._version_definitions()
-            yield _Table(self._data(section), self._strings(section), numbers, versions)
+            yield _Table(self.data(section), self._strings(section), numbers, versions)
 
     def _version_definitions(self) -> dict[int, str]:
         """Version number -> name, from .gnu.version_d (the layout is the same in both ELF classes; LSB, part 10.7)."""
@@ -160,38 +227,31 @@ class Binary:
         for section in self._sections:
             if section.type != "SHT_GNU_verdef":
                 continue
-            data, strings = self._data(section), self._strings(section)
+            data, strings = self.data(section), self._strings(section)
             at = 0
             while at + 20 <= len(data):
-                _, _, number, _, _, first_name, following = struct.unpack_from(self._order + "HHHHIII", data, at)
+                _, _, number, _, _, first_name, following = struct.unpack_from(self.order + "HHHHIII", data, at)
                 if at + first_name + 4 <= len(data):
-                    name = struct.unpack_from(self._order + "I", data, at + first_name)[0]
+                    name = struct.unpack_from(self.order + "I", data, at + first_name)[0]
                     names[number] = _string(strings, name)
                 if not following:
                     break
                 at += following
         return names
 
-    def _strings(self, section: _Section) -> bytes:
+    def _strings(self, section: Section) -> bytes:
         """The string table that a section is linked to."""
         link = section.link
         if link >= len(self._sections) or self._sections[link].type != "SHT_STRTAB":
             raise ObjectError(f"{self.name}: a symbol table is linked to section {link}, which holds no strings")
-        return self._data(self._sections[link])
-
-    def _data(self, section: _Section) -> bytes:
-        start, size = section.offset, section.size
-        if start + size > self._size:
-            raise ObjectError(f"{self.name}: a section reaches past the end of the file ({start:#x} + {size:#x})")
-        self._stream.seek(start)
-        return self._stream.read(size)
+        return self.data(self._sections[link])
 
     def _decode(self, table: _Table, symbol_type: int, wanted: set[int] | None) -> Iterator[_Symbol]:
-        layout = struct.Struct(self._order + ("IBBHQQ" if self._wide else "IIIBBH"))
+        layout = struct.Struct(self.order + ("IBBHQQ" if self.pointer_size == 8 else "IIIBBH"))
         sections = self._sections
         whole = len(table.data) - len(table.data) % layout.size
         for index, fields in enumerate(layout.iter_unpack(table.data[:whole])):
-            if self._wide:
+            if self.pointer_size == 8:
                 name, info, _, section, value, _ = fields
             else:
                 name, value, _, info, _, section = fields
@@ -205,23 +265,43 @@ class Binary:
             bare, at, version = _string(table.strings, name).partition("@")
             hidden = bool(at) and not version.startswith("@")
             if index * 2 + 2 <= len(table.version_numbers):
-                number = struct.unpack_from(self._order + "H", table.version_numbers, index * 2)[0]
+                number = struct.unpack_from(self.order + "H", table.version_numbers, index * 2)[0]
                 version = table.versions.get(number & ~VERSYM_HIDDEN, "")
                 hidden = bool(number & VERSYM_HIDDEN)
             yield _Symbol(bare, version.removeprefix("@"), offset, info >> 4 == STB_WEAK, hidden)
 
 
-class _Section:
+class Section:
     """What is needed of a section header."""
 
-    __slots__ = ("address", "link", "offset", "size", "type")
+    __slots__ = ("address", "link", "name", "offset", "size", "type")
 
-    def __init__(self, header: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, header: Mapping[str, Any]) -> None:
+        self.name = name
         self.type: str = header["sh_type"]
         self.address: int = header["sh_addr"]
         self.offset: int = header["sh_offset"]
         self.size: int = header["sh_size"]
         self.link: int = header["sh_link"]
+
+
+class Segment:
+    """A stretch of the file that is mapped.
+
+    Attributes:
+        address: where, in the addresses of the file's own.
+        size: in memory, in bytes.
+        offset: where it starts in the ELF file.
+        is_code: whether it is executable.
+    """
+
+    __slots__ = ("address", "is_code", "offset", "size")
+
+    def __init__(self, header: Mapping[str, Any]) -> None:
+        self.address: int = header["p_vaddr"]
+        self.size: int = header["p_memsz"]
+        self.offset: int = header["p_offset"]
+        self.is_code = bool(header["p_flags"] & PF_X)
 
 
 class _Table:
@@ -319,23 +399,3 @@ def _archive_member(archive: str, member: str) -> tuple[int, bytes]:
 def _string(strings: bytes, at: int) -> str:
     end = strings.find(b"\0", at)
     return strings[at : end if end >= 0 else None].decode("utf-8", "replace")
-
-
-def _headers(name: str, stream: BinaryIO) -> tuple[bool, str, int, list[_Section]]:
-    """Whether the class is 64 bits, the byte order (of `struct`), the file's size, and the section headers."""
-    from elftools.elf.elffile import ELFFile
-
-    try:
-        elf = ELFFile(stream)
-        file_type = elf.header["e_type"]
-        size = stream.seek(0, 2)
-        if elf.num_sections() * 40 > size:
-            raise ValueError("more section headers than the file can hold")
-        sections = [_Section(section.header) for section in elf.iter_sections()]
-    except Exception as error:  # pyelftools meets damage with exceptions of many kinds
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a place that no file can have
-            raise
-        raise ObjectError(f"{name}: not an ELF file that can be read: {error}") from error
-    if file_type not in ("ET_EXEC", "ET_DYN"):
-        raise ObjectError(f"{name}: not an executable or shared library, but {file_type}")
-    return elf.elfclass == 64, "<" if elf.little_endian else ">", size, sections

@@ -1,0 +1,316 @@
+"""USDT: programs at the probes that a program's authors have put into it, and what tells them where arguments are.
+
+A probe is at one or many places of a file. At each place its arguments are elsewhere, so the program looks up a *spec*:
+the place of each argument. The program's object has two maps for that, which usdt.bpf.h defines:
+
+* ``__bpf_usdt_specs``, an array of specs. Each attachment takes as many of them as there are different texts of
+  arguments among its places, and gives them back when it is closed. They hold the attachment's cookie too.
+* ``__bpf_usdt_ip_to_spec_id``, for kernels without cookies (before 5.15): the spec by address of the instruction.
+
+Objects compiled with libbpf's header have the same maps; which fields a spec has, the object's own types tell.
+
+Source: usdt.c and usdt.bpf.h of libbpf.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pybpf.constants import BPF_NOEXIST, BPF_TRACE_UPROBE_MULTI
+from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, ClosedError, NotSupportedError, ObjectError
+from pybpf.links.base import Link, Links
+from pybpf.links.refusal import attaching, refused
+from pybpf.symbols.usdt_arguments import INDEXED_MEMORY, MAX_ARGUMENTS, parse_arguments
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybpf.links.base import Attachable
+    from pybpf.maps.loaded import LoadedMaps
+    from pybpf.symbols.elf import Binary
+    from pybpf.symbols.usdt import UsdtProbe
+    from pybpf.symbols.usdt_arguments import UsdtArgument
+    from pybpf.syscall import FD
+
+SPECS, SPEC_OF_ADDRESS = "__bpf_usdt_specs", "__bpf_usdt_ip_to_spec_id"
+
+QUICK_PLACES = (bytes.fromhex("90 0f1f440000"), bytes.fromhex("90 662e0f1f840000000000"))
+"""x86-64: an instruction of one byte that does nothing, and one of five or ten bytes, which the kernel can turn into a
+call. The uprobe sits on the long one then, and costs no trap (Linux 6.18)."""
+
+
+class UsdtSpecs:
+    """The two maps of an object, and which specs are free. Made by the first attachment."""
+
+    def __init__(self, maps: LoadedMaps) -> None:
+        """Raises ObjectError when the object has no such maps, or not of the form that is known."""
+        if SPECS not in maps or SPEC_OF_ADDRESS not in maps:
+            raise ObjectError(f"the object has no maps {SPECS} and {SPEC_OF_ADDRESS}: include usdt.bpf.h in its source")
+        self.map = maps[SPECS]
+        self.by_address = maps[SPEC_OF_ADDRESS]
+        codec = self.map.value_codec
+        names = getattr(codec, "c_name", "")
+        if codec is None or "__bpf_usdt_spec" not in names:
+            raise ObjectError(f"the values of {SPECS} have no type __bpf_usdt_spec, but {names or 'none'}")
+        self._codec = codec
+        self._returned: list[int] = []
+        self._unused = iter(range(self.map.max_entries))
+
+    def take(self) -> int:
+        """The number of a spec that nobody uses.
+
+        Raises:
+            BPFError: E2BIG: all are in use.
+        """
+        try:
+            return self._returned.pop()
+        except IndexError:
+            number = next(self._unused, None)
+        if number is None:
+            hint = "Define BPF_USDT_MAX_SPEC_CNT before usdt.bpf.h, or set max_entries of the map before the load"
+            raise BPFError(errno.E2BIG, "attach", f"all {self.map.max_entries} specs of {SPECS} are in use", hint)
+        return number
+
+    def give_back(self, numbers: list[int]) -> None:
+        self._returned += numbers
+
+    def write(self, number: int, arguments: list[UsdtArgument], cookie: int) -> None:
+        """Fill a spec."""
+        self.map[number] = {
+            "args": [self._fields(argument) for argument in arguments] + [{}] * (MAX_ARGUMENTS - len(arguments)),
+            "usdt_cookie": cookie,
+            "arg_cnt": len(arguments),
+        }
+
+    def _fields(self, argument: UsdtArgument) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "val_off": argument.value & (1 << 64) - 1,
+            "arg_type": argument.kind,
+            "reg_off": argument.register,
+            "arg_signed": argument.is_signed,
+            "arg_bitshift": 64 - 8 * argument.size,
+        }
+        if argument.kind == INDEXED_MEMORY:
+            fields["idx_reg_off"], fields["scale_bitshift"] = argument.index, argument.shift
+        return fields
+
+
+class UsdtLink(Link):
+    """A program at every place of a USDT probe: one link of many uprobes (Linux 6.6), or one uprobe for each place.
+
+    Attributes:
+        probes: the places.
+    """
+
+    __slots__ = ("_addresses", "_numbers", "_specs", "_uprobes", "probes")
+
+    def __init__(self, specs: UsdtSpecs, target: str, probes: list[UsdtProbe]) -> None:
+        super().__init__(None, "usdt", target)
+        self.probes = probes
+        self._specs = specs
+        self._numbers: list[int] = []
+        self._addresses: list[int] = []
+        self._uprobes = Links()
+
+    def _release(self) -> None:
+        try:
+            super()._release()
+            self._uprobes.close()
+        finally:
+            if not self._pin_path and not self._is_inherited:
+                self._forget()
+
+    def _forget(self) -> None:
+        """Give back the specs."""
+        for address in self._addresses:
+            try:
+                self._specs.by_address.pop(address, None)
+            except ClosedError:  # with the object; then nobody can attach to these addresses any more
+                break
+        self._specs.give_back(self._numbers)
+        self._numbers, self._addresses = [], []
+
+
+def attach_usdt(
+    program: Attachable, path: str, provider: str, name: str, *, pid: int = -1, cookie: int = 0
+) -> UsdtLink:
+    """Attaches a program to every place of a USDT probe. Since Linux 4.1; probes with a semaphore since 4.20.
+
+    Args:
+        program: of type kprobe, from an object whose source includes usdt.bpf.h.
+        path: the executable or library; a name without a slash is looked up as a library or program, in what the
+            process has mapped first; ``archive.zip!/lib.so`` is a member of an archive. Empty: every file that the
+            process has mapped is looked at.
+        provider: the first part of the probe's name, for example ``"python"``.
+        name: the second, for example ``"gc__start"``.
+        pid: only this process; -1 for all, 0 for the caller. Kernels without cookies (before 5.15) want it, except for
+            executables that are always at the same address.
+        cookie: a number that bpf_usdt_cookie() gives to the program.
+
+    Raises:
+        BPFNotFoundError: the file, the probe or the process does not exist.
+        ObjectError: the file is no executable or library, or its notes are damaged; an argument is in a place that
+            programs cannot read; the program's object does not know USDT.
+        NotSupportedError: the kernel has no uprobes, no semaphores; or no cookies, and no process is given.
+        BPFPermissionError: a capability is missing.
+        BPFError: E2BIG: the object's map has no room for so many specs.
+    """
+    target = f"{path}:{provider}:{name}"
+    what = attaching(program, f"usdt {target}")
+    try:
+        specs = _specs_of(program)
+        for file in _files(path, pid):
+            link = _attach(program, specs, file, provider, name, target, max(pid, -1), cookie)
+            if link is not None:
+                return link
+    except ObjectError as error:
+        raise ObjectError(f"{what}: {error}") from None
+    except BPFError as error:
+        raise refused(error, f"{what}: {error.what}") from None
+    hint = "`readelf -n` lists the probes of a file, and so does pybpf.symbols.usdt_probes(path)"
+    raise BPFNotFoundError(errno.ENOENT, "attach", f"{what}: there is no such probe", hint)
+
+
+def _specs_of(program: Attachable) -> UsdtSpecs:
+    maps = program.maps
+    if maps is None:
+        raise ObjectError("the program was opened by itself: without the maps of its object it cannot read arguments")
+    with maps.lock:
+        if maps.usdt is None:
+            maps.usdt = UsdtSpecs(maps)
+        return maps.usdt
+
+
+def _files(path: str, pid: int) -> list[str]:
+    """Where to look for the probe."""
+    from pybpf.symbols.binary import find_binary
+    from pybpf.symbols.process import mapped_files
+
+    if path:
+        return [find_binary(path, pid)]
+    if pid < 0:
+        raise ValueError("give a path, or the process whose files are to be looked at")
+    return mapped_files(pid)
+
+
+def _attach(
+    program: Attachable, specs: UsdtSpecs, file: str, provider: str, name: str, target: str, pid: int, cookie: int
+) -> UsdtLink | None:
+    """The link of one file; None when it has no such probe."""
+    from pybpf.symbols.elf import Binary
+    from pybpf.symbols.usdt import read_probes
+
+    with Binary(file) as binary:
+        probes = read_probes(binary, provider, name)
+        if not probes:
+            return None
+        _check_machine(binary)
+        arguments = {probe.arguments: parse_arguments(probe.arguments, os.uname().machine) for probe in probes}
+        offsets = [probe.offset + _skipped(binary, probe) for probe in probes]
+    link = UsdtLink(specs, target, probes)
+    try:
+        numbers: dict[str, int] = {}
+        for text, parsed in arguments.items():
+            numbers[text] = specs.take()
+            link._numbers.append(numbers[text])
+            specs.write(numbers[text], parsed, cookie)
+        cookies = [numbers[probe.arguments] for probe in probes]
+        if program.attach_type_number == BPF_TRACE_UPROBE_MULTI:
+            link._fd = _attach_at_once(program, binary.path, offsets, probes, cookies, pid)
+        else:
+            _attach_one_by_one(program, binary, offsets, probes, cookies, pid, link)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _check_machine(binary: Binary) -> None:
+    """The arguments of a probe are in the words of a machine: only this one's can be read."""
+    machine = os.uname().machine
+    known = {
+        "x86_64": ("EM_X86_64", "EM_386"),
+        "aarch64": ("EM_AARCH64",),
+        "s390x": ("EM_S390",),
+        "riscv64": ("EM_RISCV",),
+    }
+    if binary.machine not in known.get(machine, (binary.machine,)):
+        raise ObjectError(f"{binary.name} is for another machine: {binary.machine.removeprefix('EM_')}")
+
+
+def _skipped(binary: Binary, probe: UsdtProbe) -> int:
+    """Bytes from the probe's place to the instruction that the kernel can make quick."""
+    if binary.machine != "EM_X86_64":
+        return 0
+    code = binary.code(probe.offset, max(map(len, QUICK_PLACES)))
+    if not code.startswith(QUICK_PLACES):
+        return 0
+    from pybpf.symbols.kallsyms import has_quick_uprobes
+
+    return int(has_quick_uprobes())
+
+
+def _attach_at_once(
+    program: Attachable, path: str, offsets: list[int], probes: list[UsdtProbe], cookies: list[int], pid: int
+) -> FD:
+    from pybpf.links.uprobe_multi import create_uprobe_multi
+
+    semaphores = [probe.semaphore for probe in probes]
+    return create_uprobe_multi(
+        program, path, offsets, pid=pid, cookies=cookies, ref_ctr_offsets=semaphores if any(semaphores) else ()
+    )
+
+
+def _attach_one_by_one(
+    program: Attachable,
+    binary: Binary,
+    offsets: list[int],
+    probes: list[UsdtProbe],
+    cookies: list[int],
+    pid: int,
+    link: UsdtLink,
+) -> None:
+    from pybpf import compat
+    from pybpf.links.uprobe import attach_uprobe
+
+    has_cookies = compat.has_bpf_cookie()
+    for offset, probe, number in zip(offsets, probes, cookies, strict=True):
+        if not has_cookies:
+            address = _address(binary, offset, probe.address + offset - probe.offset, pid)
+            try:
+                link._specs.by_address.put(address, number, BPF_NOEXIST)
+            except BPFExistsError:
+                raise BPFExistsError(
+                    errno.EEXIST,
+                    "attach",
+                    f"a program of this object is at the address {address:#x} already",
+                    "Without cookies (before Linux 5.15) an object has one program at each place",
+                ) from None
+            link._addresses.append(address)
+        link._uprobes.append(
+            attach_uprobe(
+                program,
+                binary.path,
+                offset=offset,
+                pid=pid,
+                cookie=number if has_cookies else 0,
+                ref_ctr_offset=probe.semaphore,
+            )
+        )
+
+
+def _address(binary: Binary, offset: int, own: int, pid: int) -> int:
+    """Where an instruction is in memory: in every process, or in the one that is given."""
+    if binary.is_fixed:
+        return own
+    if pid < 0:
+        hint = "Give pid=, or use Linux 5.15: without cookies a program knows its probe by the address in one process"
+        raise NotSupportedError(errno.EOPNOTSUPP, "attach", f"{binary.name} is at another address each time", hint)
+    from pybpf.symbols.process import code_address
+
+    address = code_address(pid, binary.path, offset)
+    if address is None:
+        raise BPFNotFoundError(errno.ESRCH, "attach", f"process {pid} has not mapped {binary.path} as code")
+    return address
