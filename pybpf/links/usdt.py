@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 SPECS, SPEC_OF_ADDRESS = "__bpf_usdt_specs", "__bpf_usdt_ip_to_spec_id"
 
-QUICK_PLACES = (bytes.fromhex("90 0f1f440000"), bytes.fromhex("90 662e0f1f840000000000"))
-"""x86-64: an instruction of one byte that does nothing, and one of five or ten bytes, which the kernel can turn into a
-call. The uprobe sits on the long one then, and costs no trap (Linux 6.18)."""
+QUICK_PLACES = {5: bytes.fromhex("90 0f1f440000"), 10: bytes.fromhex("90 662e0f1f840000000000")}
+"""x86-64: an instruction of one byte that does nothing, and one of so many bytes, which the kernel turns into a call
+(`compat.quick_uprobe_size`). The uprobe is put on the long one then, and costs no trap."""
 
 
 class UsdtSpecs:
@@ -242,14 +242,13 @@ def _check_machine(binary: Binary) -> None:
 
 def _skipped(binary: Binary, probe: UsdtProbe) -> int:
     """Bytes from the probe's place to the instruction that the kernel can make quick."""
-    if binary.machine != "EM_X86_64":
+    code = binary.code(probe.offset, 1 + max(QUICK_PLACES))
+    if binary.machine != "EM_X86_64" or not code.startswith(tuple(QUICK_PLACES.values())):
         return 0
-    code = binary.code(probe.offset, max(map(len, QUICK_PLACES)))
-    if not code.startswith(QUICK_PLACES):
-        return 0
-    from pybpf.symbols.kallsyms import has_quick_uprobes
+    from pybpf.compat import quick_uprobe_size
 
-    return int(has_quick_uprobes())
+    size = quick_uprobe_size()
+    return int(bool(size) and code.startswith(QUICK_PLACES[size]))
 
 
 def _attach_at_once(

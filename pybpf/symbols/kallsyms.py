@@ -137,16 +137,6 @@ def has_syscall_wrapper() -> bool:
     return _in_kernel_btf(wrapper) or has_kernel_symbol(wrapper)
 
 
-@functools.cache
-def has_quick_uprobes() -> bool:
-    """True when the kernel turns a uprobe on a long instruction that does nothing into a call: x86-64, Linux 6.18.
-
-    The system call uprobe(2), which that call ends in, came with it.
-    """
-    call = f"__{wrapper_prefix()}_sys_uprobe"
-    return _in_kernel_btf(call) or has_kernel_symbol(call)
-
-
 def _in_kernel_btf(function: str) -> bool:
     """True when the kernel's BTF describes this function. False is no answer: BTF leaves functions out."""
     from pybpf.btf.kernel import vmlinux

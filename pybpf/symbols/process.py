@@ -1,8 +1,9 @@
 """The files that a process has mapped: which library it means by a name, and where its code is.
 
-A process in a container has its own files. They are reached through /proc/PID/root, as a uprobe on them has to be.
+A process in a container has its own files. They are reached through /proc/PID/root or /proc/PID/map_files, and so is a
+uprobe on them.
 
-Source: proc_pid_maps(5), proc_pid_root(5).
+Source: proc_pid_maps(5), proc_pid_root(5), proc_pid_map_files(5).
 """
 
 from __future__ import annotations
@@ -25,20 +26,18 @@ class Mapping:
     Attributes:
         start, end: addresses.
         offset: where in the file it starts.
-        path: as the process sees the file.
-        device: "08:01", and `inode`: the file's number on it.
+        path: as the kernel names the file, with ``(deleted)`` behind it for one that is no more.
         is_code: whether it is executable.
     """
 
-    __slots__ = ("device", "end", "inode", "is_code", "offset", "path", "start")
+    __slots__ = ("end", "is_code", "offset", "path", "start")
 
     def __init__(self, line: str) -> None:
-        addresses, mode, offset, self.device, inode, *path = line.rstrip("\n").split(None, 5)
+        addresses, mode, offset, _, _, *path = line.rstrip("\n").split(None, 5)
         start, _, end = addresses.partition("-")
         self.start, self.end = int(start, 16), int(end, 16)
         self.is_code = mode[2:3] == "x"
         self.offset = int(offset, 16)
-        self.inode = int(inode)
         self.path = path[0].replace("\\012", "\n") if path else ""
 
 
@@ -63,48 +62,43 @@ def mappings(pid: int) -> Iterator[Mapping]:
 
 
 def mapped_files(pid: int) -> list[str]:
-    """The executable files that a process has mapped: paths that this process can open, without those deleted since."""
-    seen = dict.fromkeys(mapping.path for mapping in mappings(pid) if mapping.is_code)
-    return [reachable(pid, path) for path in seen if not path.endswith(DELETED)]
+    """The executable files that a process has mapped, as paths that this process can open."""
+    seen = {mapping.path: mapping for mapping in mappings(pid) if mapping.is_code}
+    return [reachable(pid, mapping) for mapping in seen.values()]
 
 
 def find_mapped(pid: int, name: str) -> str | None:
-    """The file of this name (without folders) that a process has mapped, or None."""
-    for path in mapped_files(pid):
-        if path.rpartition("/")[2] == name:
-            return path
+    """The executable file of this name (without folders) that a process has mapped, or None."""
+    for mapping in mappings(pid):
+        if mapping.is_code and mapping.path.removesuffix(DELETED).rpartition("/")[2] == name:
+            return reachable(pid, mapping)
     return None
 
 
-def reachable(pid: int, path: str) -> str:
-    """A path of this process for a file of that one: the same, unless another file or none is there."""
-    inside = f"/proc/{pid or 'self'}/root{path}"
+def reachable(pid: int, mapping: Mapping) -> str:
+    """A path of this process for a mapped file: its own, that below the root of its process, or what the kernel holds.
+
+    The last of them is there for deleted files too. It needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
+    """
+    folder = f"/proc/{pid or 'self'}"
+    inside = f"{folder}/root{mapping.path}"
+    held = f"{folder}/map_files/{mapping.start:x}-{mapping.end:x}"
+    if os.path.exists(held):
+        return next((path for path in (mapping.path, inside) if _is_same(path, held)), held)
+    return mapping.path if _is_same(mapping.path, inside) else inside
+
+
+def _is_same(path: str, other: str) -> bool:
     try:
-        if os.path.samefile(inside, path):
-            return path
+        return os.path.samefile(path, other)
     except OSError:
-        pass
-    return inside
+        return False
 
 
 def code_address(pid: int, path: str, offset: int) -> int | None:
     """Where a process has mapped an offset of a file as code; None when it has not."""
-    try:
-        wanted: os.stat_result | None = os.stat(path)
-    except OSError:
-        wanted = None
-    own = path.removeprefix(f"/proc/{pid}/root") if pid else os.path.realpath(path)
     for mapping in mappings(pid):
-        if not mapping.is_code or not mapping.offset <= offset < mapping.offset + mapping.end - mapping.start:
-            continue
-        if mapping.path in (own, os.path.realpath(path)) or _is_file(mapping, wanted):
+        is_there = mapping.is_code and mapping.offset <= offset < mapping.offset + mapping.end - mapping.start
+        if is_there and _is_same(path, reachable(pid, mapping)):
             return mapping.start - mapping.offset + offset
     return None
-
-
-def _is_file(mapping: Mapping, wanted: os.stat_result | None) -> bool:
-    """Whether a mapping is of this file, by its number (file systems of several layers give other ones)."""
-    if wanted is None or mapping.inode != wanted.st_ino:
-        return False
-    major, _, minor = mapping.device.partition(":")
-    return os.makedev(int(major, 16), int(minor, 16)) == wanted.st_dev

@@ -15,6 +15,8 @@ Rules:
 
 from __future__ import annotations
 
+import errno
+
 from pybpf.constants import COMMAND_NAMES
 from pybpf.syscall import foreign, sysno
 from pybpf.syscall.foreign import addressof, byref, c_char, c_char_p, c_long, c_ulong, c_void_p, get_errno, set_errno
@@ -100,6 +102,13 @@ def perf_event_open(
 
         return observe(Call("perf_event_open", "", 0, data, arguments, buffers), enter)
     return enter()
+
+
+def uprobe() -> int:
+    """Call uprobe(2), which only the kernel's own code may do: the negated errno of the refusal, ENOSYS without it."""
+    if sysno.UPROBE is None:
+        return -errno.ENOSYS
+    return other("uprobe", "", sysno.UPROBE, {}, lambda: _enter(sysno.UPROBE))
 
 
 def ioctl(fd: int, name: str, request: int, argument: int | bytearray) -> int:

@@ -30,6 +30,9 @@ SYSCALLS: dict[str, tuple[int, int]] = {
 }
 """Machine -> (bpf, perf_event_open); "" is the generic table of newer machines."""
 
+UPROBE = 336
+"""uprobe(2), which x86-64 alone has."""
+
 SOCKET_OPTIONS: dict[str, dict[str, int]] = {
     "": {"SO_ATTACH_BPF": 50, "SO_DETACH_BPF": 27, "SO_ATTACH_REUSEPORT_EBPF": 52, "SO_DETACH_REUSEPORT_BPF": 68},
     "sparc": {"SO_ATTACH_BPF": 52, "SO_DETACH_BPF": 27, "SO_ATTACH_REUSEPORT_EBPF": 54, "SO_DETACH_REUSEPORT_BPF": 71},

@@ -12,6 +12,7 @@ import struct
 import sys
 
 from pybpf.syscall.numbers import SYSCALLS
+from pybpf.syscall.numbers import UPROBE as X86_64_UPROBE
 
 _NARROW = {
     "x86_64": "i386",
@@ -57,3 +58,4 @@ MACHINE = abi_name(os.uname().machine, struct.calcsize("P"), getattr(sys.impleme
 """The row of this process."""
 
 BPF, PERF_EVENT_OPEN = SYSCALLS[MACHINE]
+UPROBE = X86_64_UPROBE if MACHINE == "x86_64" else None
