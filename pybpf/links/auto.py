@@ -6,10 +6,8 @@ here, and only read the rest of the section's name. Everything else is done by t
 
 from __future__ import annotations
 
-import errno
-
 from pybpf import constants as c
-from pybpf.errors import NotSupportedError, ObjectError
+from pybpf.errors import ObjectError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ _TUNNEL = "lwt programs need a route: use program.attach_lwt(destination, interf
 
 METHODS: dict[int, str] = {
     c.BPF_PROG_TYPE_SOCKET_FILTER: "socket filters need a socket: use program.attach_socket_filter(socket)",
-    c.BPF_PROG_TYPE_KPROBE: "kprobe programs need a place: use program.attach_kprobe() or attach_uprobe()",
+    c.BPF_PROG_TYPE_KPROBE: "kprobe programs need a place: use program.attach_kprobe(), attach_uprobe(), attach_usdt()",
     c.BPF_PROG_TYPE_SCHED_CLS: "tc programs need an interface: use program.attach_tcx(interface) or attach_netkit()",
     c.BPF_PROG_TYPE_SCHED_ACT: "tc actions are attached with tc(8): pin the program and name it there",
     c.BPF_PROG_TYPE_TRACEPOINT: "tracepoint programs need a tracepoint: use program.attach_tracepoint(category, name)",
@@ -62,7 +60,7 @@ METHODS: dict[int, str] = {
 def auto_attaches(program: Attachable) -> bool:
     """Whether `attach` needs nothing but the program: its section names a target, and a routine knows it."""
     routine, target = _routine_of(program)
-    return routine in ROUTINES and (bool(target) or routine in TARGET_AT_LOAD)
+    return bool(routine) and (bool(target) or routine in TARGET_AT_LOAD)
 
 
 def attach(program: Attachable, **options: Any) -> Link:
@@ -74,22 +72,14 @@ def attach(program: Attachable, **options: Any) -> Link:
 
     Raises:
         ObjectError: the section does not say where to attach; the message names the method that does.
-        NotSupportedError: pybpf does not attach this kind of section.
         BPFError: the kernel refused; see the attach function of that kind.
     """
     section = program.spec.section if program.spec is not None else ""
     routine, target = _routine_of(program)
-    if not routine or (routine in ROUTINES and not target and routine not in TARGET_AT_LOAD):
+    if not routine or (not target and routine not in TARGET_AT_LOAD):
         method = METHODS.get(program.type_number, f"programs of type {program.type_number} are not attached by section")
         where = f" (section {section!r})" if section else ""
         raise ObjectError(f"program {program.name!r}{where} cannot be attached without a target: {method}")
-    if routine not in ROUTINES:
-        raise NotSupportedError(
-            errno.EOPNOTSUPP,
-            "attach",
-            f"program {program.name!r} (section {section!r})",
-            f"This version of pybpf does not attach {section.partition('/')[0]} programs",
-        )
     return ROUTINES[routine](program, section.partition("/")[0], target, options)
 
 

@@ -105,7 +105,7 @@ def perf_event_open(
 
 
 def uprobe() -> int:
-    """Call uprobe(2), which only the kernel's own code may do: the negated errno of the refusal, ENOSYS without it."""
+    """Call the system call uprobe, which only the kernel's own code may do: the negated errno of the refusal."""
     if sysno.UPROBE is None:
         return -errno.ENOSYS
     return other("uprobe", "", sysno.UPROBE, {}, lambda: _enter(sysno.UPROBE))

@@ -13,7 +13,7 @@ from pybpf import constants as c
 from pybpf import links
 from pybpf.elf.functions import Function
 from pybpf.elf.sections import definitions
-from pybpf.errors import BPFNotFoundError, NotSupportedError, ObjectError
+from pybpf.errors import BPFNotFoundError, ObjectError
 from pybpf.links.auto import METHODS, ROUTINES, parse_number
 from pybpf.program import Program
 from pybpf.spec import ProgramSpec
@@ -145,6 +145,9 @@ def test_uprobe_multi(counting: Callable[..., Program], section: str, kind: str)
         "uprobe/:f",
         "uretprobe/libc.so.6:getppid+4",
         "uprobe.multi/libc.so.6:",
+        "usdt/libc.so.6:setjmp",
+        "usdt/libc.so.6:libc:",
+        "usdt.s/libc.so.6:libc:setjmp:x",
     ],
 )
 def test_malformed_sections(counting: Callable[..., Program], section: str) -> None:
@@ -187,17 +190,9 @@ def test_program_without_a_spec(counting: Callable[..., Program]) -> None:
         links.attach(program)
 
 
-def test_usdt_is_refused_in_words(counting: Callable[..., Program]) -> None:
-    program = in_section(counting(c.BPF_PROG_TYPE_KPROBE), "usdt/libc.so.6:libc:setjmp")
-    assert not links.auto_attaches(program)
-    with pytest.raises(NotSupportedError, match="This version of pybpf does not attach usdt programs"):
-        links.attach(program)
-
-
-def test_every_routine_of_the_table_is_known_or_refused() -> None:
+def test_every_routine_of_the_table_is_known() -> None:
     named = {definition.attach for definition in definitions() if definition.attach}
-    assert set(ROUTINES) <= named
-    assert named - set(ROUTINES) == {"usdt"}
+    assert set(ROUTINES) == named
     types = {definition.type for definition in definitions()}
     assert types - set(METHODS) == {c.BPF_PROG_TYPE_TRACING, c.BPF_PROG_TYPE_EXT}
 
