@@ -18,6 +18,7 @@ from struct import error as StructError  # noqa: N812 - a class
 
 from pybpf.btf.records import field_names, make_overlay_class, make_record_class
 from pybpf.btf.scalars import (
+    EACH,
     BitfieldCodec,
     Codec,
     IntCodec,
@@ -33,7 +34,7 @@ from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from pybpf.btf.records import Overlay, Record
@@ -278,6 +279,16 @@ class StructCodec(CompositeCodec):
         return self._record
 
     def piece(self, source: Source) -> tuple[str, str]:
+        codes, values = self._parts(source)
+        return codes, f"new({source.constant(self.record)}, {values})"
+
+    def _make_plainly(self) -> Callable[[Iterable[tuple[Any, ...]]], Iterable[Any]]:
+        source = Source()
+        each, expression = self._compile(EACH, "each", source, *self._parts(source))
+        return iter if expression == "row" else each
+
+    def _parts(self, source: Source) -> tuple[str, str]:
+        """The struct codes of the members, and the expression of the tuple of their values."""
         codes: list[str] = []
         values: list[str] = []
         end = 0
@@ -290,8 +301,7 @@ class StructCodec(CompositeCodec):
             values += expressions
         if self.size > end:
             codes.append(f"{self.size - end}x")
-        record = source.constant(self.record)
-        return "".join(codes), f"new({record}, ({''.join(f'{value}, ' for value in values)}))"
+        return "".join(codes), f"({''.join(f'{value}, ' for value in values)})"
 
     def _make_decoder(self) -> Callable[..., Any]:
         fixed = super()._make_decoder()

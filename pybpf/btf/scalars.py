@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from _operator import index  # the built-in part of `operator`, which takes 0.2 ms to import
-from itertools import chain
+from itertools import chain, repeat
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - a class
 
@@ -74,15 +74,30 @@ class Codec:
         decode: ``decode(buffer, offset=0, length=None)`` gives the value that starts at `offset`. `length` is the bytes
             that belong to it; the flexible array at the end of a struct holds what `length` leaves for it, and is
             empty without. Raises ValueError when the buffer is too short.
+        dtype: what `pybpf.btf.columns.numpy_dtype()` gives, once it was asked for; otherwise None.
         encode: ``encode(value, where="")`` gives the bytes. `where` names the value in errors.
     """
 
-    __slots__ = ("_each", "_runs", "byte_order", "c_name", "code", "decode", "encode", "nodes", "size", "values")
+    __slots__ = (
+        "_each",
+        "_plainly",
+        "_runs",
+        "byte_order",
+        "c_name",
+        "code",
+        "decode",
+        "dtype",
+        "encode",
+        "nodes",
+        "size",
+        "values",
+    )
 
     decode: Callable[..., Any]
     encode: Callable[..., bytes]
     byte_order: Any
     _each: Callable[[Iterable[tuple[Any, ...]]], Iterable[Any]]
+    _plainly: Callable[[Iterable[tuple[Any, ...]]], Iterable[Any]]
     _runs: dict[int, Callable[[Buffer], Iterable[tuple[Any, ...]]]]
     is_direct = False
     """`struct.Struct.pack` itself checks kind and range of a value."""
@@ -100,6 +115,7 @@ class Codec:
         self.values = values
         self.nodes = nodes
         self._runs = {}
+        self.dtype: Any = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.c_name}, {self.size} bytes>"
@@ -109,6 +125,8 @@ class Codec:
             self.decode = self._make_decoder()
         elif name == "_each":
             self._each = self._make_each()
+        elif name == "_plainly":
+            self._plainly = self._make_plainly()
         elif name == "encode":
             self.encode = self._make_encoder()
         else:
@@ -162,6 +180,16 @@ class Codec:
         Reads the buffer as it is iterated: consume the result before the memory changes. Raises ValueError when the
         buffer is too short or `stride` is less than the size.
         """
+        return self._run(buffer, offset, stride, count, as_tuples=False)
+
+    def tuple_run(self, buffer: Buffer, offset: int, stride: int, count: int) -> Iterable[Any]:
+        """`decode_run()` with plain tuples for structs, which are quicker to make than records.
+
+        Structs inside structs are records as ever; other types than structs give what `decode_run()` gives.
+        """
+        return self._run(buffer, offset, stride, count, as_tuples=True)
+
+    def _run(self, buffer: Buffer, offset: int, stride: int, count: int, *, as_tuples: bool) -> Iterable[Any]:
         view = memoryview(buffer)
         if view.itemsize != 1 or not view.contiguous or view.ndim != 1:
             view = view.cast("B")
@@ -173,19 +201,34 @@ class Codec:
             )
         if count <= 0:
             return ()
-        if self._is_plain and not stride % self.size and self.byte_order == sys.byteorder:
-            numbers: Any = view[offset : offset + need]
-            return list(numbers.cast(self.code)[:: stride // self.size].tolist())
+        numbers = self.strided(view, offset, stride, count)
+        if numbers is not None:
+            return list(numbers.tolist())
         if not self.size:
             return (self.decode(view, offset + number * stride) for number in range(count))
         unpack = self._runs.get(stride)
         if unpack is None:
             unpack = self._runs[stride] = self._struct(self.piece(Source())[0], stride - self.size).iter_unpack
         whole = count if offset + count * stride <= len(view) else count - 1
-        rows = self._each(unpack(view[offset : offset + whole * stride]))
+        each = self._plainly if as_tuples else self._each
+        rows = each(unpack(view[offset : offset + whole * stride]))
         if whole == count:
             return rows
-        return chain(rows, (self.decode(view, offset + whole * stride) for _ in range(1)))
+        # The last value is not followed by all of its padding.
+        rest = self._struct(self.piece(Source())[0]).iter_unpack(view[offset + whole * stride :][: self.size])
+        return chain(rows, each(rest))
+
+    def strided(self, view: memoryview, offset: int, stride: int, count: int) -> memoryview | None:
+        """`count` numbers where they are, without a copy; None when Python has no view of such.
+
+        It has of integers, floats and truth values of 1 to 8 bytes in this machine's byte order, when `stride` is a
+        multiple of their size. The arguments are those of `decode_run()`, which checks them.
+        """
+        if not self._is_plain or stride % self.size or self.byte_order != sys.byteorder:
+            return None
+        numbers: Any = view[offset : offset + (count - 1) * stride + self.size]
+        cast: memoryview = numbers.cast(self.code)[:: stride // self.size]
+        return cast
 
     @property
     def _is_plain(self) -> bool:
@@ -195,16 +238,25 @@ class Codec:
         return Struct(f"{'<' if self.byte_order == 'little' else '>'}{codes}{f'{padding}x' if padding else ''}")
 
     def _make_decoder(self) -> Callable[..., Any]:
-        return self._compile(_DECODER, "decode")[0]
+        source = Source()
+        return self._compile(_DECODER, "decode", source, *self.piece(source))[0]
 
     def _make_each(self) -> Callable[[Iterable[tuple[Any, ...]]], Iterable[Any]]:
-        each, expression = self._compile(_EACH, "each")
+        source = Source()
+        each, expression = self._compile(EACH, "each", source, *self.piece(source))
+        name = expression.removeprefix("new(").removesuffix(", row)")
+        if name in source.constants:  # records that take the unpacked tuples as they are
+            record = source.constants[name]
+            return lambda rows: map(tuple.__new__, repeat(record), rows)  # type: ignore[arg-type]
         return chain.from_iterable if expression == "v0" else each
 
-    def _compile(self, template: str, function: str) -> tuple[Callable[..., Any], str]:
+    def _make_plainly(self) -> Callable[[Iterable[tuple[Any, ...]]], Iterable[Any]]:
+        return self._each
+
+    def _compile(
+        self, template: str, function: str, source: Source, codes: str, expression: str
+    ) -> tuple[Callable[..., Any], str]:
         """The function that the template makes for this type, and its expression for one value."""
-        source = Source()
-        codes, expression = self.piece(source)
         names: dict[str, Any] = {
             **source.constants,
             "unpack": self._struct(codes).unpack_from,
@@ -269,7 +321,7 @@ def decode(buffer, offset=0, length=None):
         raise short(buffer, offset, length) from None
     return {value}
 """
-_EACH = """
+EACH = """
 def each(rows):
     for {row} in rows:
         yield {value}

@@ -186,11 +186,11 @@ class PerfBuffer(RecordSource):
     def _available(self) -> int:
         return sum(buffer.ring.available for buffer in self._buffers)
 
-    def _scan(self, limit: int) -> Batch | None:
+    def _scan(self, limit: int, *, copy: bool = True) -> Batch | None:
         for _ in self._buffers:
             buffer = self._buffers[self._turn]
             self._turn = (self._turn + 1) % len(self._buffers)
-            batch = buffer.ring.scan(limit)
+            batch = buffer.ring.scan(limit, copy=copy)
             if batch is not None:
                 return batch
         return None

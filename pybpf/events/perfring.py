@@ -3,8 +3,8 @@
 Rules of this module:
 
 * Pure, like `ring`: it works on memoryviews; waiting and mapping are `perfbuf`'s.
-* The kernel publishes whole records only, so the bytes are copied first and parsed from the copy. That also
-  joins a record that wraps around the end of the data area.
+* The kernel publishes whole records only. A run of equal ones is recognised where it lies; everything else is copied
+  first and parsed from the copy, which also joins a record that wraps around the end of the data area.
 * `scan()` moves nothing, `commit()` does.
 
 The layout is ``struct perf_event_mmap_page`` and ``struct perf_event_header`` of perf_event_open(2).
@@ -16,7 +16,7 @@ from sys import byteorder
 
 from pybpf.constants import PERF_RECORD_LOST, PERF_RECORD_SAMPLE
 from pybpf.events.batch import Batch
-from pybpf.events.ring import BATCH_RECORDS, SHORT_RUN
+from pybpf.events.ring import BATCH_RECORDS, SHORT_RUN, alike
 from pybpf.syscall.memory import barrier
 
 _HEAD, _TAIL = 1024, 1032
@@ -31,6 +31,8 @@ _SMALLEST = 16
 _PAYLOAD = 12
 """A sample's payload stands behind the header and its u32 size."""
 
+_SAMPLES = alike(PERF_RECORD_SAMPLE)
+
 
 class PerfRing:
     """The reader's side of one CPU's perf buffer.
@@ -44,7 +46,7 @@ class PerfRing:
         size: the size of the data area in bytes.
     """
 
-    __slots__ = ("_counts", "_data", "_head", "_tail", "_uniform", "cpu", "size")
+    __slots__ = ("_counts", "_data", "_head", "_lengths", "_shorts", "_tail", "_uniform", "_words", "cpu", "size")
 
     def __init__(self, control: memoryview, data: memoryview, cpu: int) -> None:
         size = len(data)
@@ -53,9 +55,12 @@ class PerfRing:
         self.size = size
         self.cpu = cpu
         self._data = data.toreadonly()
+        self._words = self._data.cast("I")
+        self._shorts = self._data.cast("H")
         self._head = control[_HEAD : _HEAD + 8].cast("Q")
         self._tail = control[_TAIL : _TAIL + 8].cast("Q")
         self._uniform = True
+        self._lengths = memoryview(bytes(2)).cast("H")
         self._counts = (self._tail[0], 0, 0, 0)
 
     @property
@@ -78,8 +83,12 @@ class PerfRing:
         """Bytes written and not yet read."""
         return (self._head[0] - self._tail[0]) & _WRAP
 
-    def scan(self, limit: int = BATCH_RECORDS) -> Batch | None:
-        """Copy out the next records, at most `limit`. None: there are none."""
+    def scan(self, limit: int = BATCH_RECORDS, *, copy: bool = True) -> Batch | None:
+        """The next records, at most `limit`. None: there are none.
+
+        Without `copy` a run of equal samples that does not wrap lies in the buffer, and is to be read before it is
+        committed; everything else is a copy here too.
+        """
         tail = self._tail[0]
         available = (self._head[0] - tail) & _WRAP
         if not available:
@@ -87,11 +96,11 @@ class PerfRing:
         if available > self.size:
             raise self._nonsense(tail)
         barrier()
-        data = self._copy(tail, min(available, _CHUNK, limit * _LONGEST))
-        # struct perf_event_header { u32 type; u16 misc; u16 size; }
-        with memoryview(data) as view, view.cast("I") as kinds, view.cast("H") as lengths:
-            batch = self._run(data, kinds, lengths, limit) if self._uniform else None
-            batch = batch or self._walk(data, kinds, lengths, limit)
+        batch = self._run(tail, available, limit, copy) if self._uniform else None
+        if batch is None:
+            data = self._copy(tail, min(available, _CHUNK, limit * _LONGEST))
+            with memoryview(data) as view, view.cast("I") as kinds, view.cast("H") as lengths:
+                batch = self._walk(data, kinds, lengths, limit)
         if batch is None:
             raise self._nonsense(tail)
         batch.end = (tail + batch.extent) & _WRAP
@@ -110,7 +119,7 @@ class PerfRing:
 
     def release(self) -> None:
         """Let go of the memory."""
-        for view in (self._data, self._head, self._tail):
+        for view in (self._words, self._shorts, self._data, self._head, self._tail):
             view.release()
 
     def _copy(self, tail: int, length: int) -> bytes:
@@ -118,28 +127,29 @@ class PerfRing:
         head = self._data[offset : offset + length].tobytes()
         return head if len(head) == length else head + self._data[: length - len(head)].tobytes()
 
-    def _run(self, data: bytes, kinds: memoryview, lengths: memoryview, limit: int) -> Batch | None:
+    def _run(self, tail: int, available: int, limit: int, copy: bool) -> Batch | None:
         """Samples of one size in a row, found by strided looks at their headers."""
-        extent = lengths[3]
-        if kinds[0] != PERF_RECORD_SAMPLE or extent < _SMALLEST or extent & 7:
+        # struct perf_event_header { u32 type; u16 misc; u16 size; }
+        offset = tail & (self.size - 1)
+        extent = self._shorts[(offset >> 1) + 3]
+        if self._words[offset >> 2] != PERF_RECORD_SAMPLE or extent < _SMALLEST or extent & 7:
             return None
-        count = min(len(data) // extent, limit)
+        # A row of the table ends 12 bytes behind its record, which must be inside of the buffer too.
+        room = self.size - offset - _PAYLOAD
+        count = min(min(available, room, _CHUNK) // extent, limit, BATCH_RECORDS)
         if count < SHORT_RUN:
             return None
-        end = count * extent
+        if self._lengths[0] != extent:
+            self._lengths = memoryview(extent.to_bytes(2, byteorder) * BATCH_RECORDS).cast("H")
+        end = offset + count * extent
         if (
-            lengths[3 : end // 2 : extent // 2].tolist().count(extent) != count
-            or kinds[: end // 4 : extent // 4].tolist().count(PERF_RECORD_SAMPLE) != count
+            self._shorts[(offset >> 1) + 3 : end >> 1 : extent >> 1] != self._lengths[:count]
+            or self._words[offset >> 2 : end >> 2 : extent >> 2] != _SAMPLES[:count]
         ):
             self._uniform = False
             return None
-        return self._table(data, count, extent)
-
-    def _table(self, data: bytes, count: int, extent: int) -> Batch:
-        end = count * extent
-        # The last row of the table reaches 12 bytes behind its record: they may have to be added.
-        table = data[_PAYLOAD : _PAYLOAD + end].ljust(end, b"\0")
-        return Batch.uniform(table, count, extent - _PAYLOAD, extent, extent=end)
+        table: memoryview | bytes = self._data[offset + _PAYLOAD : end + _PAYLOAD]
+        return _table(bytes(table) if copy else table, count, extent)
 
     def _walk(self, data: bytes, kinds: memoryview, lengths: memoryview, limit: int) -> Batch | None:
         """Records of any kind and size, header by header. None when they make no sense."""
@@ -163,7 +173,8 @@ class PerfRing:
             return None
         if sizes and sizes.count(sizes[0]) * (sizes[0] + _PAYLOAD) == offset:
             self._uniform = True
-            return self._table(data, len(sizes), sizes[0] + _PAYLOAD)
+            # The last row of the table reaches 12 bytes behind its record: they may have to be added.
+            return _table(data[_PAYLOAD : _PAYLOAD + offset].ljust(offset, b"\0"), len(sizes), sizes[0] + _PAYLOAD)
         return Batch(data, starts, sizes, extent=offset, lost=lost)
 
     def _nonsense(self, tail: int) -> RuntimeError:
@@ -171,3 +182,8 @@ class PerfRing:
             f"the positions of CPU {self.cpu}'s perf buffer do not fit its records (tail {tail}, "
             f"head {self._head[0]}, size {self.size}): does something else read it as well?"
         )
+
+
+def _table(data: bytes | memoryview, count: int, extent: int) -> Batch:
+    """`count` samples in a row, `data` begins with the payload of the first."""
+    return Batch.uniform(data, count, extent - _PAYLOAD, extent, extent=count * extent)

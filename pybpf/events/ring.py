@@ -17,6 +17,8 @@ came with Linux 6.19.
 
 from __future__ import annotations
 
+from sys import byteorder
+
 from pybpf.constants import BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT
 from pybpf.events.batch import Batch
 from pybpf.syscall.memory import barrier
@@ -40,6 +42,11 @@ SHORT_RUN = 8
 """Runs of equal records shorter than this are cheaper to walk."""
 
 
+def alike(word: int) -> memoryview:
+    """The same u32 `BATCH_RECORDS` times: one comparison with it checks that many headers."""
+    return memoryview(word.to_bytes(4, byteorder) * BATCH_RECORDS).cast("I")
+
+
 class Ring:
     """The consumer's side of one BPF ring buffer.
 
@@ -53,7 +60,18 @@ class Ring:
         size: the size of the data area in bytes.
     """
 
-    __slots__ = ("_consumer", "_counts", "_data", "_headers", "_producer", "_uniform", "_views", "_wrap", "size")
+    __slots__ = (
+        "_alike",
+        "_consumer",
+        "_counts",
+        "_data",
+        "_headers",
+        "_producer",
+        "_uniform",
+        "_views",
+        "_wrap",
+        "size",
+    )
 
     def __init__(self, consumer: memoryview, producer: memoryview, data: memoryview, *, word: Word = "Q") -> None:
         size = len(data) // 2
@@ -68,6 +86,7 @@ class Ring:
         self._views = (slots, self._headers, self._data, self._consumer, self._producer)
         self._wrap = (1 << 8 * self._consumer.itemsize) - 1
         self._uniform = True
+        self._alike = alike(0)
         self._counts = (self._consumer[0], 0, 0, 0, 0)
 
     @property
@@ -105,8 +124,11 @@ class Ring:
         """Bytes between the two positions, headers and unsubmitted records included."""
         return (self._producer[0] - self._consumer[0]) & self._wrap
 
-    def scan(self, limit: int = BATCH_RECORDS) -> Batch | None:
-        """Copy out the next records, at most `limit`. None: there are none, or the first is not submitted yet."""
+    def scan(self, limit: int = BATCH_RECORDS, *, copy: bool = True) -> Batch | None:
+        """The next records, at most `limit`. None: there are none, or the first is not submitted yet.
+
+        Without `copy` the batch lies in the ring, and is to be read before it is committed.
+        """
         start = self._consumer[0]
         available = (self._producer[0] - start) & self._wrap
         if not available:
@@ -116,9 +138,8 @@ class Ring:
         barrier()
         first = (start & (self.size - 1)) >> 3
         last = first + (available >> 3)
-        limit = min(limit, BATCH_RECORDS)
-        batch = self._run(start, first, last, limit) if self._uniform else None
-        return batch or self._walk(start, first, last, limit)
+        batch = self._run(start, first, last, limit, copy) if self._uniform else None
+        return batch or self._walk(start, first, last, min(limit, BATCH_RECORDS), copy)
 
     def commit(self, batch: Batch) -> None:
         """Give the batch's space back to the kernel. Doing it again right away does nothing."""
@@ -141,30 +162,42 @@ class Ring:
         for view in self._views:
             view.release()
 
-    def _run(self, start: int, first: int, last: int, limit: int) -> Batch | None:
+    def _run(self, start: int, first: int, last: int, limit: int, copy: bool) -> Batch | None:
         """Records of one size in a row, found by one strided look at their headers."""
         size = self._headers[first]
         if size >= DISCARD:
             return None
         step = (size + 15) >> 3
-        count = min((last - first) // step, limit, BATCH_BYTES // (8 * step))
+        count = min((last - first) // step, limit)
+        if copy:
+            count = min(count, BATCH_RECORDS, BATCH_BYTES // (8 * step))
         if count < SHORT_RUN:
             return None
-        words = self._headers[first : first + count * step : step].tolist()
-        if words.count(size) != count:
-            # Behind the first other size the stride no longer meets headers, so only the run up to there counts.
-            count = next(index for index, word in enumerate(words) if word != size)
-            if count < SHORT_RUN:
-                self._uniform = False
-                return None
-        return self._uniform_batch(start, first, count, size, step)
+        count = self._equal(first, count, size, step)
+        if count < SHORT_RUN:
+            self._uniform = False
+            return None
+        return self._uniform_batch(start, first, count, size, step, copy)
 
-    def _uniform_batch(self, start: int, first: int, count: int, size: int, step: int) -> Batch:
+    def _equal(self, first: int, count: int, size: int, step: int) -> int:
+        """How many of `count` headers in a row are `size`."""
+        if self._alike[0] != size:
+            self._alike = alike(size)
+        for done in range(0, count, BATCH_RECORDS):
+            some = min(count - done, BATCH_RECORDS)
+            start = first + done * step
+            with self._headers[start : start + some * step : step] as headers:
+                if headers != self._alike[:some]:
+                    # Behind the first other size the stride no longer meets headers: the run ends there.
+                    return done + next((index for index, word in enumerate(headers.tolist()) if word != size), some)
+        return count
+
+    def _uniform_batch(self, start: int, first: int, count: int, size: int, step: int, copy: bool) -> Batch:
         extent = 8 * count * step
-        data = self._copy(first, extent)
+        data = self._bytes(first, extent, copy)
         return Batch.uniform(data, count, size, 8 * step, end=(start + extent) & self._wrap, extent=extent, ring=self)
 
-    def _walk(self, start: int, first: int, last: int, limit: int) -> Batch | None:
+    def _walk(self, start: int, first: int, last: int, limit: int, copy: bool) -> Batch | None:
         """Records of any size, header by header."""
         reach = min(last - first, BATCH_BYTES >> 3)
         starts: list[int] = []
@@ -190,15 +223,16 @@ class Ring:
         count = len(sizes)
         if count and not discarded and sizes.count(sizes[0]) == count:
             self._uniform = True
-            return self._uniform_batch(start, first, count, sizes[0], (sizes[0] + 15) >> 3)
+            return self._uniform_batch(start, first, count, sizes[0], (sizes[0] + 15) >> 3, copy)
         end = (start + 8 * slot) & self._wrap
-        data = self._copy(first, 8 * slot) if count else b""
+        data = self._bytes(first, 8 * slot, copy) if count else b""
         return Batch(data, starts, sizes, end=end, extent=8 * slot, discarded=discarded, ring=self)
 
-    def _copy(self, first: int, extent: int) -> bytes:
+    def _bytes(self, first: int, extent: int, copy: bool) -> bytes | memoryview:
         """The bytes from the first record's payload on; the double mapping has 8 bytes more than any extent."""
         barrier()
-        return self._data[8 * first + 8 : 8 * first + 8 + extent].tobytes()
+        there = self._data[8 * first + 8 : 8 * first + 8 + extent]
+        return there.tobytes() if copy else there
 
     def _nonsense(self, start: int) -> RuntimeError:
         return RuntimeError(
@@ -218,7 +252,8 @@ class OverwriteRing(Ring):
 
     __slots__ = ()
 
-    def scan(self, limit: int = BATCH_RECORDS) -> Batch | None:
+    def scan(self, limit: int = BATCH_RECORDS, *, copy: bool = True) -> Batch | None:
+        """As of `Ring`. It is always a copy: the kernel waits for nobody here."""
         consumed = self._consumer[0]
         start = self._oldest(consumed)
         barrier()

@@ -75,8 +75,8 @@ class RingBuffer(RecordSource):
     def _available(self) -> int:
         return self._ring.available
 
-    def _scan(self, limit: int) -> Batch | None:
-        return self._ring.scan(limit)
+    def _scan(self, limit: int, *, copy: bool = True) -> Batch | None:
+        return self._ring.scan(limit, copy=copy)
 
     def __repr__(self) -> str:
         state = "closed" if self._closing else f"{self._ring.size} bytes"

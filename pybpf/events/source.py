@@ -25,11 +25,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import Future
     from collections import deque
-    from collections.abc import Iterable, Iterator
-    from typing import Any, Self
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Self, TypeVar
 
     from pybpf.btf.reader import BTF
-    from pybpf.events.batch import Decode
+    from pybpf.events.batch import Decode, RecordCodec
+    from pybpf.events.loan import Loan
+
+    _Taken = TypeVar("_Taken", list[Any], Batch)
 else:
     from _collections import deque  # the built-in part of `collections`, which takes 1.2 ms to import
 
@@ -84,13 +87,17 @@ class EventSource(Waitable):
         if limit is not None and limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
         wanted = _ALL if limit is None else limit
+        return self._when_there(lambda: self._gather(wanted), timeout)
+
+    def _when_there(self, take: Callable[[], tuple[_Taken, bool]], timeout: float | None) -> _Taken:
+        """What `take` gives, as soon as that is something, or when time is up. `take` also tells if a buffer moved."""
         deadline = monotonic() + timeout if timeout else timeout
         try:
             self._inside.append(None)
             self._check()
             ready = False
             while True:
-                values, moved = self._gather(wanted)
+                values, moved = take()
                 if values or deadline == 0:
                     return values
                 remaining = None if deadline is None else deadline - monotonic()
@@ -227,11 +234,12 @@ class EventSource(Waitable):
 class RecordSource(EventSource):
     """A source that decodes records of its own buffers."""
 
-    __slots__ = ("_btf", "_held", "_values")
+    __slots__ = ("_btf", "_codec", "_held", "_values")
 
     def __init__(self, decode: Decode, strict: bool, btf: BTF | None, watched: Iterable[int]) -> None:
         self._btf = btf
         self._values = decoder(decode, strict=strict)
+        self._codec: RecordCodec | None = None if callable(decode) else decode
         self._held = Batch(b"", (), ())
         super().__init__(watched)
 
@@ -239,8 +247,8 @@ class RecordSource(EventSource):
         """How many bytes the buffers hold."""
         raise AssertionError("a subclass gives it")
 
-    def _scan(self, limit: int) -> Batch | None:
-        """Copy out the next records of one buffer, at most `limit`."""
+    def _scan(self, limit: int, *, copy: bool = True) -> Batch | None:
+        """The next records of one buffer, at most `limit`: copied out, or where they are if that is possible."""
         raise AssertionError("a subclass gives it")
 
     def _account(self, batch: Batch) -> None:
@@ -258,30 +266,114 @@ class RecordSource(EventSource):
         """
         from pybpf.events.types import codec_of
 
-        values = decoder(codec_of(self._btf, type_name))
+        return self._decode_as(codec_of(self._btf, type_name))
+
+    def of_several(self, choose: Callable[[memoryview], str | RecordCodec | None]) -> Self:
+        """Decode each record as the type that `choose` says. Gives the reader itself.
+
+        Args:
+            choose: gets a record as `memoryview`; gives the name of a type, a codec, or None for `bytes`.
+
+        Raises BTFError when there is no type information. A name that is not in it raises BTFError when the first such
+        record is read.
+        """
+        from pybpf.events.types import Mixture
+
+        return self._decode_as(Mixture(self._btf, choose))
+
+    def _decode_as(self, decode: Decode) -> Self:
+        values = decoder(decode)
+        self._check()
         with self._lock:
             self._refuse_nesting()
             self._values = values
+            self._codec = None if callable(decode) else decode
             self._held.rest = values(self._held, self._held.delivered)
         return self
 
-    def read_batch(self, limit: int | None = None) -> Batch:
-        """The next records as they are, undecoded, at most `limit`, without waiting.
+    def read_batch(self, limit: int | None = None, timeout: float | None = 0) -> Batch:
+        """The next records as they are, undecoded, at most `limit`; a copy that is yours.
 
-        An empty batch: there is nothing. A batch has at most 2048 records or about 1 MiB. Values that an unfinished
-        loop left behind are not in it.
+        Args:
+            limit: the largest number of records. A batch has at most 2048, and at most about 1 MiB.
+            timeout: seconds to wait until there is one; None waits for ever, 0 not at all.
+
+        Values that an unfinished loop left behind are not in it. An empty batch: there was nothing in that time.
+        Raises what `poll()` raises, but for errors in decoding.
         """
+        wanted = _ALL if limit is None else limit
+        return self._when_there(lambda: self._next_batch(wanted), timeout)
+
+    def _next_batch(self, limit: int) -> tuple[Batch, bool]:
+        with self._lock:
+            self._refuse_nesting()
+            self._held.commit()
+            batch = self._scan(limit)
+            if batch is None:
+                return self._typed(Batch(b"", (), ())), False
+            batch.commit()
+        self._account(batch)
+        return self._typed(batch), True
+
+    def _typed(self, batch: Batch) -> Batch:
+        batch.codec = self._codec
+        return batch
+
+    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
+        """`read_batch()` again and again, until nothing came for `timeout` seconds or the source is closed."""
+        while not self._closing:
+            try:
+                batch = self.read_batch(None, timeout)
+            except ClosedError:
+                return
+            if not len(batch):
+                return
+            yield batch
+
+    def borrow_batch(self, limit: int | None = None) -> Loan:
+        """The next records where they are, in the kernel's buffer, without a copy and without waiting::
+
+            with ring.borrow_batch() as batch:
+                total += sum(batch.column("bytes"))
+
+        In the block nobody else reads from this source: other threads wait, this one gets RuntimeError. At its end,
+        however that comes, the records count as read and the views are taken back. Programs lose records when the
+        block takes so long that the buffer fills up. A batch is a run of records of one size, however long, or up to
+        2048 of mixed sizes; where a perf buffer wraps around, and from overwriting ring buffers, it is a copy.
+        """
+        from pybpf.events.loan import Loan
+
+        return Loan(self, _ALL if limit is None else limit)
+
+    def lend(self, limit: int) -> Batch:
+        """The beginning of a loan, see `borrow_batch()`."""
         try:
             self._inside.append(None)
             self._check()
-            with self._lock:
+            self._lock.acquire()
+            try:
                 self._refuse_nesting()
                 self._held.commit()
-                batch = self._scan(_ALL if limit is None else limit) or Batch(b"", (), ())
-                batch.commit()
+                batch = self._typed(self._scan(limit, copy=False) or Batch(b"", (), ()))
+                self._reading = True
+                return batch
+            except BaseException:
+                self._lock.release()
+                raise
+        except BaseException:
+            self._inside.pop()
+            self._settle()
+            raise
+
+    def end_loan(self, batch: Batch) -> None:
+        """Its end: the records count as read."""
+        try:
+            batch.commit()
+            batch.end_loan()
             self._account(batch)
-            return batch
         finally:
+            self._reading = False
+            self._lock.release()
             self._inside.pop()
             self._settle()
 
@@ -308,6 +400,7 @@ class RecordSource(EventSource):
         batch = self._scan(limit)
         if batch is None:
             return 0
+        batch.codec = self._codec
         batch.rest = self._values(batch, 0)
         self._held = batch
         batch.commit()

@@ -30,10 +30,12 @@ from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
     from pybpf.btf.codec import Codec
     from pybpf.btf.reader import BTF
+    from pybpf.events.batch import RecordCodec
 
 TAG = "event:"
 """How a declaration tag that names a record's type begins."""
@@ -133,6 +135,36 @@ def codec_of(btf: BTF | None, type_name: str) -> Codec:
     if btf is None:
         raise BTFError(f"there is no type information to find {type_name!r} in")
     return codec(btf, named_type(btf, type_name))
+
+
+class Mixture:
+    """A decode function for buffers that carry several types.
+
+    Args:
+        btf: where names are looked up.
+        choose: gets a record as `memoryview`; gives the name of its type, a codec, or None for `bytes`.
+    """
+
+    __slots__ = ("_btf", "_choose", "_codecs")
+
+    def __init__(self, btf: BTF | None, choose: Callable[[memoryview], str | RecordCodec | None]) -> None:
+        if btf is None:
+            raise BTFError("there is no type information to find the types of records in")
+        self._btf = btf
+        self._choose = choose
+        self._codecs: dict[str, Codec] = {}
+
+    def __call__(self, record: memoryview) -> Any:
+        """The record's value. Raises BTFError for a name that is not there, ValueError for a record too short."""
+        chosen = self._choose(record)
+        if chosen is None:
+            return bytes(record)
+        if isinstance(chosen, str):
+            known = self._codecs.get(chosen)
+            if known is None:
+                known = self._codecs[chosen] = codec_of(self._btf, chosen)
+            chosen = known
+        return chosen.decode(record, 0, len(record))
 
 
 def _ids(btf: BTF, name: str, wanted: Iterable[int]) -> list[int]:

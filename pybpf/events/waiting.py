@@ -78,6 +78,8 @@ class Waitable:
             self._unclosed.pop()
         except IndexError:
             return
+        if os.getpid() != self._pid:
+            self._inside.clear()  # the parent's threads, which are not in this process
         try:
             self._inside.append(None)
             self._closing = True

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from collections.abc import Iterator
 from contextlib import suppress
+
+import pytest
 
 
 def pytest_configure() -> None:
     with suppress(ValueError, PermissionError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@pytest.fixture
+def one_cpu() -> Iterator[int]:
+    """The CPU that this test, and every thread it starts, runs on."""
+    before = os.sched_getaffinity(0)
+    cpu = min(before)
+    os.sched_setaffinity(0, {cpu})
+    yield cpu
+    os.sched_setaffinity(0, before)

@@ -34,16 +34,6 @@ def buffer(emitter: Emitter) -> Iterator[PerfBuffer]:
         yield buffer
 
 
-@pytest.fixture
-def one_cpu() -> Iterator[int]:
-    """The CPU that this test, and every thread it starts, runs on."""
-    before = os.sched_getaffinity(0)
-    cpu = min(before)
-    os.sched_setaffinity(0, {cpu})
-    yield cpu
-    os.sched_setaffinity(0, before)
-
-
 def on_cpu(cpu: int, emitter: Emitter, count: int) -> None:
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {cpu})

@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="
 
 
 @pytest.fixture
-def emitters() -> Iterator[dict[str, Emitter]]:
+def emitters(one_cpu: int) -> Iterator[dict[str, Emitter]]:
+    """On one CPU: between the perf buffers of several there is no order."""
     with uniform_ring() as one, output_ring() as two, perf(payload=12) as three:
         two.control[SIZE] = 8
         yield {"one": one, "two": two, "perf": three}
