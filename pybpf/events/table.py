@@ -56,7 +56,7 @@ def array(batch: Batch, dtype: Any) -> Any:
 
         dtype = numpy_dtype(_codec(batch, "an array"))
     dtype = numpy.dtype(dtype)
-    _check_sizes(batch, dtype.itemsize, f"numpy's {dtype}")
+    _check_sizes(batch, dtype.itemsize, dtype)
     if batch.stride and len(batch):
         # frombuffer() holds on to the memory, which numpy.ndarray(buffer=...) alone does not.
         base = numpy.frombuffer(batch.data, "u1")
@@ -73,7 +73,7 @@ def _codec(batch: Batch, what: str) -> Codec:
     return known
 
 
-def _check_sizes(batch: Batch, size: int, name: str) -> None:
+def _check_sizes(batch: Batch, size: int, name: object) -> None:
     shortest = batch.shortest
     if shortest is not None and shortest < size:
         raise ValueError(f"an event record has {shortest} bytes, but {name} has {size}")

@@ -9,18 +9,13 @@ struct event {
 	__u64 number;
 	__u64 time_ns;
 	__u32 pid;
-	__u32 tid;
-	__u32 uid;
 	__u32 cpu;
-	__u64 bytes;
-	__u64 latency_ns;
-	__u64 offset;
-	__u64 inode;
+	__u8 data[40];
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, 1 << 23);
 } ring SEC(".maps") EVENT(event);
 
 struct {
@@ -38,9 +33,9 @@ static __always_inline void fill(struct event *event)
 {
 	event->number = number;
 	event->time_ns = number * 1000;
-	event->pid = event->tid = number;
-	event->uid = event->cpu = 0;
-	event->bytes = event->latency_ns = event->offset = event->inode = number;
+	event->pid = number;
+	event->cpu = 0;
+	__builtin_memset(event->data, 1, sizeof(event->data));
 }
 
 SEC("tc")
