@@ -40,6 +40,15 @@ def pyroute2_module(name: str) -> ModuleType:
     return module
 
 
+def nested_class(names: Mapping[str, str]) -> type:
+    """A class of nested attributes for pyroute2: the attributes' names, in order of their numbers, and their formats.
+
+    It is for attributes of which pyroute2's own classes know too little, or something wrong.
+    """
+    base = pyroute2_module("netlink")
+    return type("attributes", (base.nla,), {"nla_map": tuple(names.items()), "nla_flags": base.NLA_F_NESTED})
+
+
 def has_pyroute2() -> bool:
     try:
         pyroute2_module("netlink")

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import errno
 import struct
+from functools import cache
 
 from pybpf import syscall
 from pybpf.errors import BPFError, BPFExistsError, kernel_error
 from pybpf.links.base import Attachment
-from pybpf.links.netlink import Talk, pyroute2_module
+from pybpf.links.netlink import Talk, nested_class, pyroute2_module
 from pybpf.links.refusal import attaching
 from pybpf.links.targets import duplicate, interface_index, interface_name
 from pybpf.links.tcx import TCX, attach_type_of, side_of
@@ -345,23 +346,17 @@ def _swapped(protocol: int) -> int:
     return int(struct.unpack("=H", struct.pack(">H", protocol))[0])
 
 
-_made: list[Any] = []
-
-
+@cache
 def _messages() -> Any:
     """pyroute2's tc message, with all that Linux tells about cls_bpf filters: its own does not know their ids."""
-    if not _made:
-        base = pyroute2_module("netlink.rtnl.tcmsg").tcmsg
-        nla = pyroute2_module("netlink").nla
-        names = "UNSPEC ACT POLICE CLASSID OPS_LEN OPS FD NAME FLAGS FLAGS_GEN TAG ID"
-        kinds = {"UNSPEC": "none", "ACT": "hex", "POLICE": "hex", "OPS": "hex", "NAME": "asciiz", "TAG": "hex"}
-        table = tuple((f"TCA_BPF_{name}", kinds.get(name, "uint32")) for name in names.split())
-        options = type("bpf_options", (nla,), {"nla_map": table})
+    base = pyroute2_module("netlink.rtnl.tcmsg").tcmsg
+    names = "UNSPEC ACT POLICE CLASSID OPS_LEN OPS FD NAME FLAGS FLAGS_GEN TAG ID"
+    formats = {"UNSPEC": "none", "ACT": "hex", "POLICE": "hex", "OPS": "hex", "NAME": "asciiz", "TAG": "hex"}
+    options = nested_class({f"TCA_BPF_{name}": formats.get(name, "uint32") for name in names.split()})
 
-        def get_options(message: Any, *arguments: Any, **named: Any) -> Any:
-            if message.get_attr("TCA_KIND") == "bpf":
-                return options
-            return base.get_options(message, *arguments, **named)
+    def get_options(message: Any, *arguments: Any, **named: Any) -> Any:
+        if message.get_attr("TCA_KIND") == "bpf":
+            return options
+        return base.get_options(message, *arguments, **named)
 
-        _made.append(type("bpf_tcmsg", (base,), {"get_options": staticmethod(get_options)}))
-    return _made[0]
+    return type("bpf_tcmsg", (base,), {"get_options": staticmethod(get_options)})

@@ -9,12 +9,13 @@ Source: net/core/dev.c, dev_change_xdp_fd; net/core/rtnetlink.c, do_setlink_xdp.
 from __future__ import annotations
 
 import errno
+from functools import cache
 
 from pybpf import constants as c
 from pybpf import syscall
 from pybpf.errors import BPFError
 from pybpf.links.base import Attachment
-from pybpf.links.netlink import Talk, pyroute2_module
+from pybpf.links.netlink import Talk, nested_class, pyroute2_module
 from pybpf.links.refusal import attaching
 from pybpf.links.targets import duplicate, interface_index, interface_name
 from pybpf.syscall import netlink_numbers as n
@@ -56,10 +57,7 @@ class XDPStatus:
         def get(name: str) -> int:
             return (nested.get_attr(f"IFLA_XDP_{name}") if nested is not None else None) or 0
 
-        # pyroute2 gives the mode as ip(8) calls it
-        words = {"xdp": "native", "xdpgeneric": "generic", "xdpoffload": "offload", "xdpmulti": "multi"}
-        attached: Any = get("ATTACHED")
-        self.mode = words.get(attached) or _MODES.get(attached, "")
+        self.mode = _MODES.get(get("ATTACHED"), "")
         self.prog_id = get("PROG_ID")
         self.generic_id = get("SKB_PROG_ID")
         self.native_id = get("DRV_PROG_ID")
@@ -86,7 +84,7 @@ def xdp_status(interface: str | int) -> XDPStatus:
         ModuleNotFoundError: pyroute2 is not installed.
     """
     index = interface_index(interface)
-    with Talk(pyroute2_module("netlink.rtnl.ifinfmsg").ifinfmsg) as talk:
+    with Talk(_messages()) as talk:
         return _ask_status(talk, index)
 
 
@@ -127,7 +125,7 @@ class _Place:
     def __init__(self, index: int, flags: int) -> None:
         self._index = index
         self._flags = flags
-        self._talk = Talk(pyroute2_module("netlink.rtnl.ifinfmsg").ifinfmsg)
+        self._talk = Talk(_messages())
         self._program: FD | None = None
         self._id = 0
 
@@ -193,3 +191,12 @@ def attach_xdp_netlink(program: Attachable, interface: str | int, flags: int, re
         place.close()
         raise
     return NetlinkXDP(str(interface), place)
+
+
+@cache
+def _messages() -> Any:
+    """pyroute2's message about an interface, whose XDP flags have the wrong size before pyroute2 0.9."""
+    names = "UNSPEC FD ATTACHED FLAGS PROG_ID DRV_PROG_ID SKB_PROG_ID HW_PROG_ID EXPECTED_FD"
+    formats = {"UNSPEC": "none", "FD": "int32", "ATTACHED": "uint8", "EXPECTED_FD": "int32"}
+    nested = nested_class({f"IFLA_XDP_{name}": formats.get(name, "uint32") for name in names.split()})
+    return type("xdp_ifinfmsg", (pyroute2_module("netlink.rtnl.ifinfmsg").ifinfmsg,), {"xdp": nested})

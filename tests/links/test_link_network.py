@@ -186,7 +186,7 @@ def test_tcx_on_a_kernel_without_it(loader: Callable[..., Program]) -> None:
     if has_enumerator("bpf_attach_type", "BPF_TCX_INGRESS"):
         pytest.skip("this kernel has tcx")
     with pytest.raises(BPFError, match=r"'probe' to tcx ingress of lo.*Linux 6.6 brought tcx"):
-        links.attach_tcx(loader(c.BPF_PROG_TYPE_SCHED_CLS, exit_with(NEXT)), "lo", "ingress")
+        links.attach_tcx(loader(c.BPF_PROG_TYPE_SCHED_CLS, exit_with(NEXT)), "lo", "ingress", first=True)
 
 
 def test_netkit(loader: Callable[..., Program]) -> None:
