@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pybpf.links.attached import Attached, AttachedProgram, query
     from pybpf.links.auto import attach, auto_attaches
     from pybpf.links.cgroup import attach_cgroup
+    from pybpf.links.direct import DirectAttachment
     from pybpf.links.iter import IterLink, attach_iter
     from pybpf.links.kprobe import attach_kprobe, attach_kretprobe, attach_kretsyscall, attach_ksyscall
     from pybpf.links.kprobe_multi import attach_kprobe_multi
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Attached": "attached",
     "AttachedProgram": "attached",
+    "DirectAttachment": "direct",
     "IterLink": "iter",
     "NetlinkXDP": "xdp_netlink",
     "StructOpsLink": "struct_ops",
@@ -101,6 +103,7 @@ __all__ = [
     "Attached",
     "AttachedProgram",
     "Attachment",
+    "DirectAttachment",
     "IterLink",
     "Link",
     "Links",

@@ -15,15 +15,16 @@ from pybpf import constants as c
 from pybpf import syscall
 from pybpf.errors import BPFError, ObjectError
 from pybpf.links.anchor import HINTS, anchor
-from pybpf.links.base import Attachment, Link
+from pybpf.links.base import Link
 from pybpf.links.describe import hook_name
+from pybpf.links.direct import attach_directly
 from pybpf.links.refusal import CAP_NET_ADMIN, attaching, permission_hints, refused
-from pybpf.links.targets import duplicate, open_cgroup
+from pybpf.links.targets import open_cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf.links.base import Attachable
-    from pybpf.syscall import FD, FdLike
+    from pybpf.syscall import FdLike
 
 SINGLE_HOOK = {
     c.BPF_PROG_TYPE_SOCK_OPS: c.BPF_CGROUP_SOCK_OPS,
@@ -32,6 +33,10 @@ SINGLE_HOOK = {
     c.BPF_PROG_TYPE_CGROUP_SOCK: c.BPF_CGROUP_INET_SOCK_CREATE,
 }
 """The attach type of programs that were loaded without one."""
+
+
+ALLOW = {"multi": c.BPF_F_ALLOW_MULTI, "override": c.BPF_F_ALLOW_OVERRIDE, "none": 0}
+"""How a cgroup's hook takes other programs."""
 
 
 def attach_cgroup(
@@ -45,6 +50,8 @@ def attach_cgroup(
     last: bool = False,
     preorder: bool = False,
     expected_revision: int = 0,
+    allow: str = "multi",
+    replace: Attachable | None = None,
 ) -> Link:
     """Attaches a program to a cgroup. Since Linux 4.10; as a link since 5.7.
 
@@ -58,34 +65,55 @@ def attach_cgroup(
         last: stand after all others, which is the default.
         preorder: run before the programs of the cgroups below (Linux 6.15).
         expected_revision: refuse when the list was changed since (Linux 6.17); 0 does not check.
+        allow: what may be attached to the same hook besides. "multi": other programs, here and below, which all run;
+            "override": one program in each cgroup below, which runs instead; "none": nothing below. All programs of a
+            hook agree about it. The last two have no link: a `DirectAttachment`, which stays when the process dies.
+        replace: a program that was attached without a link, whose place this one takes (Linux 5.6).
 
     Raises:
         BPFNotFoundError: there is no such directory.
         BPFError: it is no cgroup version 2 directory (EBADF); the program does not fit the hook (EINVAL).
         BPFPermissionError: CAP_NET_ADMIN is missing, or an ancestor's program forbids others.
     """
+    if allow not in ALLOW:
+        raise ValueError(f"allow is one of {', '.join(ALLOW)}, not {allow!r}")
     hook = hook_of(program) if attach_type is None else int(attach_type)
     flags, relative = anchor(before, after, first, last)
     if preorder:
         flags |= c.BPF_F_PREORDER
+    placed = bool(flags or expected_revision)
+    directly = allow != "multi" or replace is not None
+    if directly and placed:
+        raise ValueError("places, preorder and revisions are for links: leave out allow= and replace=")
     name = os.fspath(cgroup) if isinstance(cgroup, (str, os.PathLike)) else f"cgroup of descriptor {cgroup}"
     what = attaching(program, f"{hook_name(hook)} of {name}")
     directory = open_cgroup(cgroup)
     try:
-        fd = syscall.link_create(
-            program, directory, hook, flags=flags, relative_fd=relative, expected_revision=expected_revision
+        if not directly:
+            try:
+                fd = syscall.link_create(
+                    program, directory, hook, flags=flags, relative_fd=relative, expected_revision=expected_revision
+                )
+            except BPFError as error:
+                if error.errno != errno.EINVAL or placed or has_cgroup_link(program, hook):
+                    raise refused(error, what, _hints(placed)) from None
+            else:
+                directory.close()
+                return Link(fd, "cgroup", f"{hook_name(hook)} of {name}")
+        return attach_directly(
+            program,
+            directory,
+            hook,
+            kind="cgroup",
+            name=f"{hook_name(hook)} of {name}",
+            what=what,
+            hints=lambda: _hints(False),
+            flags=ALLOW[allow],
+            replace=replace,
         )
-    except BPFError as error:
-        placed = flags or expected_revision
-        try:
-            if error.errno == errno.EINVAL and not placed and not has_cgroup_link(program, hook):
-                return _attach_without_link(program, directory, hook, name, what)
-            raise refused(error, what, _hints(bool(placed))) from None
-        except BaseException:
-            directory.close()
-            raise
-    directory.close()
-    return Link(fd, "cgroup", f"{hook_name(hook)} of {name}")
+    except BaseException:
+        directory.close()
+        raise
 
 
 def hook_of(program: Attachable) -> int:
@@ -109,23 +137,6 @@ def has_cgroup_link(program: Attachable, hook: int) -> bool:
     return True
 
 
-def _attach_without_link(program: Attachable, directory: FD, hook: int, name: str, what: str) -> Attachment:
-    """Attaches with BPF_PROG_ATTACH. Takes ownership of `directory` when it succeeds."""
-    held = duplicate(program)
-    try:
-        syscall.prog_attach(directory, held, hook, flags=c.BPF_F_ALLOW_MULTI)
-    except BPFError as error:
-        held.close()
-        raise refused(error, what, _hints(False)) from None
-
-    detach = syscall.prog_detach  # while Python shuts down, nothing can be imported any more
-
-    def undo() -> None:
-        detach(directory, hook, prog_fd=held)
-
-    return Attachment("cgroup", f"{hook_name(hook)} of {name}", undo, (held, directory))
-
-
 def _hints(placed: bool) -> dict[int, str]:
     invalid = "The program does not fit this hook"
     if placed:
@@ -134,5 +145,5 @@ def _hints(placed: bool) -> dict[int, str]:
         **HINTS,
         errno.EINVAL: invalid,
         errno.EBADF: "The directory is not one of a cgroup version 2 file system",
-        **permission_hints(CAP_NET_ADMIN, "A program of a cgroup above was attached so that it forbids others"),
+        **permission_hints(CAP_NET_ADMIN, "A program of this cgroup or of one above forbids others"),
     }

@@ -10,12 +10,10 @@ from __future__ import annotations
 import errno
 import os
 
-from pybpf import syscall
 from pybpf.constants import BPF_LIRC_MODE2
-from pybpf.errors import BPFError, kernel_error
-from pybpf.links.base import Attachment
-from pybpf.links.refusal import CAP_NET_ADMIN, attaching, permission_hints, refused
-from pybpf.links.targets import duplicate
+from pybpf.errors import kernel_error
+from pybpf.links.direct import DirectAttachment, attach_directly
+from pybpf.links.refusal import CAP_NET_ADMIN, attaching, permission_hints
 from pybpf.syscall import FD
 
 TYPE_CHECKING = False
@@ -32,7 +30,7 @@ def open_lirc(device: str | os.PathLike[str]) -> FD:
         raise kernel_error(error.errno or 0, "open", path, "A LIRC device is needed, usually /dev/lirc0") from None
 
 
-def attach_lirc(program: Attachable, device: str | os.PathLike[str] = "/dev/lirc0") -> Attachment:
+def attach_lirc(program: Attachable, device: str | os.PathLike[str] = "/dev/lirc0") -> DirectAttachment:
     """Lets a program decode what an infrared receiver sees. Since Linux 4.18; up to 64 for each device.
 
     Args:
@@ -44,28 +42,20 @@ def attach_lirc(program: Attachable, device: str | os.PathLike[str] = "/dev/lirc
         BPFExistsError: the program is attached there already.
         BPFError: EINVAL: it is no LIRC device, or none for raw infrared.
     """
+    path = os.fspath(device)
     opened = open_lirc(device)
-    held = duplicate(program)
     try:
-        syscall.prog_attach(opened, held, BPF_LIRC_MODE2)
-    except BPFError as error:
-        held.close()
+        what = attaching(program, path)
+        return attach_directly(program, opened, BPF_LIRC_MODE2, kind="lirc", name=path, what=what, hints=_hints)
+    except BaseException:
         opened.close()
-        hints = {
-            errno.EINVAL: "The device is no receiver of raw infrared, or the kernel has no such programs (Linux 4.18)",
-            errno.EEXIST: "This program is attached there already",
-            errno.E2BIG: "The device has 64 programs, which is all it takes",
-            **permission_hints(CAP_NET_ADMIN),
-        }
-        raise refused(error, attaching(program, os.fspath(device)), hints) from None
+        raise
 
-    detach = syscall.prog_detach  # while Python shuts down, nothing can be imported any more
 
-    def undo() -> None:
-        try:
-            detach(opened, BPF_LIRC_MODE2, prog_fd=held)
-        except BPFError as error:
-            if error.errno != errno.ENODEV:  # the device was unplugged
-                raise
-
-    return Attachment("lirc", os.fspath(device), undo, (held, opened))
+def _hints() -> dict[int, str]:
+    return {
+        errno.EINVAL: "The device is no receiver of raw infrared, or the kernel has no such programs (Linux 4.18)",
+        errno.EEXIST: "This program is attached there already",
+        errno.E2BIG: "The device has 64 programs, which is all it takes",
+        **permission_hints(CAP_NET_ADMIN),
+    }

@@ -11,7 +11,8 @@ import errno
 
 from pybpf import syscall
 from pybpf.errors import BPFError, ObjectError
-from pybpf.links.base import Attachment, Link
+from pybpf.links.base import Link
+from pybpf.links.direct import attach_directly
 from pybpf.links.refusal import CAP_NET_ADMIN, attaching, permission_hints, refused
 from pybpf.links.targets import duplicate
 
@@ -42,20 +43,13 @@ def attach_sockmap(program: Attachable, map: FdLike, attach_type: int | None = N
     except BPFError as error:
         if error.errno != errno.EINVAL:
             raise refused(error, attaching(program, target), _hints()) from None
-    map_fd, program_fd = duplicate(map), duplicate(program)
+    held = duplicate(map)
     try:
-        syscall.prog_attach(map_fd, program_fd, hook)
-    except BPFError as error:
-        map_fd.close()
-        program_fd.close()
-        raise refused(error, attaching(program, target), _hints()) from None
-
-    detach = syscall.prog_detach  # while Python shuts down, nothing can be imported any more
-
-    def undo() -> None:
-        detach(map_fd, hook, prog_fd=program_fd)
-
-    return Attachment("sockmap", target, undo, (program_fd, map_fd))
+        what = attaching(program, target)
+        return attach_directly(program, held, hook, kind="sockmap", name=target, what=what, hints=_hints)
+    except BaseException:
+        held.close()
+        raise
 
 
 def _hints() -> dict[int, str]:

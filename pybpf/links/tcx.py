@@ -12,6 +12,7 @@ from pybpf.constants import BPF_NETKIT_PEER, BPF_NETKIT_PRIMARY, BPF_TCX_EGRESS,
 from pybpf.errors import BPFError, ObjectError
 from pybpf.links import anchor
 from pybpf.links.base import Link
+from pybpf.links.direct import attach_directly
 from pybpf.links.refusal import CAP_NET_ADMIN, attaching, permission_hints, refused
 from pybpf.links.targets import interface_index
 
@@ -33,6 +34,7 @@ def attach_tcx(
     first: bool = False,
     last: bool = False,
     expected_revision: int = 0,
+    replace: Attachable | None = None,
 ) -> Link:
     """Attaches a tc classifier to a network interface with a tcx link. Since Linux 6.6.
 
@@ -47,6 +49,8 @@ def attach_tcx(
         first: stand before all others.
         last: stand after all others, which is the default.
         expected_revision: refuse when the list was changed since; 0 does not check.
+        replace: a program that was attached without a link, whose place this one takes, without a link too: a
+            `DirectAttachment`, which stays when the process dies.
 
     Raises:
         BPFNotFoundError: there is no such interface, or the neighbour is not in the list.
@@ -56,11 +60,11 @@ def attach_tcx(
     attach_type = attach_type_of(program, direction, TCX, "direction")
     flags, relative = anchor.anchor(before, after, first, last)
     try:
-        return _attach(program, interface, attach_type, flags, relative, expected_revision, "tcx")
+        return _attach(program, interface, attach_type, flags, relative, expected_revision, replace, "tcx")
     except BPFError as error:
         if error.errno != errno.EINVAL or has_tcx():
             raise
-        placed = bool(flags or expected_revision)
+        placed = bool(flags or expected_revision or replace)
         return _attach_before_tcx(error, program, interface, side_of(attach_type), placed)
 
 
@@ -74,6 +78,7 @@ def attach_netkit(
     first: bool = False,
     last: bool = False,
     expected_revision: int = 0,
+    replace: Attachable | None = None,
 ) -> Link:
     """Attaches a program to a netkit device pair. Since Linux 6.7.
 
@@ -86,6 +91,8 @@ def attach_netkit(
         first: stand before all others.
         last: stand after all others, which is the default.
         expected_revision: refuse when the list was changed since; 0 does not check.
+        replace: a program that was attached without a link, whose place this one takes, without a link too: a
+            `DirectAttachment`, which stays when the process dies.
 
     Raises:
         BPFNotFoundError: there is no such interface, or the neighbour is not in the list.
@@ -94,7 +101,7 @@ def attach_netkit(
     """
     attach_type = attach_type_of(program, side, NETKIT, "side")
     flags, relative = anchor.anchor(before, after, first, last)
-    return _attach(program, interface, attach_type, flags, relative, expected_revision, "netkit")
+    return _attach(program, interface, attach_type, flags, relative, expected_revision, replace, "netkit")
 
 
 def attach_type_of(program: Attachable, word: str, words: dict[str, int], name: str) -> int:
@@ -123,23 +130,46 @@ def has_tcx() -> bool:
 
 
 def _attach(
-    program: Attachable, interface: str | int, attach_type: int, flags: int, relative: int, revision: int, kind: str
+    program: Attachable,
+    interface: str | int,
+    attach_type: int,
+    flags: int,
+    relative: int,
+    revision: int,
+    replace: Attachable | None,
+    kind: str,
 ) -> Link:
+    if replace is not None and flags:
+        raise ValueError("replace= says the place: leave out before, after, first and last")
     index = interface_index(interface)
     side = side_of(attach_type)
+    name, what = f"{interface} {side}", attaching(program, f"{kind} {side} of {interface}")
+    if replace is not None:
+        return attach_directly(
+            program,
+            index,
+            attach_type,
+            kind=kind,
+            name=name,
+            what=what,
+            hints=lambda: _hints(kind),
+            replace=replace,
+            expected_revision=revision,
+        )
     try:
         fd = syscall.link_create(
             program, index, attach_type, flags=flags, relative_fd=relative, expected_revision=revision
         )
     except BPFError as error:
-        invalid = (
-            "The program is not of type sched_cls"
-            if kind == "tcx"
-            else "Linux 6.7 brought netkit, and the device must be a primary one"
-        )
-        hints = {**anchor.HINTS, errno.EINVAL: invalid, **permission_hints(CAP_NET_ADMIN)}
-        raise refused(error, attaching(program, f"{kind} {side} of {interface}"), hints) from None
-    return Link(fd, kind, f"{interface} {side}")
+        raise refused(error, what, _hints(kind)) from None
+    return Link(fd, kind, name)
+
+
+def _hints(kind: str) -> dict[int, str]:
+    invalid = "The program is not of type sched_cls"
+    if kind == "netkit":
+        invalid = "Linux 6.7 brought netkit, and the device must be a primary one"
+    return {**anchor.HINTS, errno.EINVAL: invalid, **permission_hints(CAP_NET_ADMIN)}
 
 
 def _attach_before_tcx(error: BPFError, program: Attachable, interface: str | int, side: str, placed: bool) -> Link:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pybpf import abi, links, syscall
 from pybpf import constants as c
 from pybpf.errors import BPFError, BPFNotFoundError, ObjectError
 from pybpf.program import Program
+from pybpf.syscall.attrs import LAYOUTS
 
 NEXT, PASS, ALLOW = -1, 2, 1
 
@@ -171,7 +173,14 @@ class Receiver:
         assert os.fstat(int(fields["target_fd"])).st_ino == self.inode
         self.calls.append(call.command)
         call.result = 0
-        if call.command != "BPF_PROG_QUERY":
+        if call.command == "BPF_PROG_QUERY":
+            answer = b"".join(number.to_bytes(4, sys.byteorder) for number in self.programs)
+            place = call.buffers["prog_ids"]
+            assert isinstance(place, bytearray)
+            place[: len(answer)] = answer
+            offset, size = LAYOUTS["BPF_PROG_QUERY"]["prog_cnt"]
+            call.data[offset : offset + size] = len(self.programs).to_bytes(size, sys.byteorder)
+        else:
             number = int(syscall.prog_info(int(fields["attach_bpf_fd"])).id)
             if call.command == "BPF_PROG_DETACH":
                 if number not in self.programs:
@@ -211,11 +220,16 @@ def test_lirc(loader: Callable[..., Program], receiver: tuple[str, Receiver]) ->
     with links.attach_lirc(program, path) as link:
         assert (link.kind, link.target, link.id) == ("lirc", path, 0)
         assert observer.programs == [program.id]
+        found = links.query(path, c.BPF_LIRC_MODE2)
+        assert (found.hook, found.prog_ids) == ("lirc_mode2", [program.id])
         with pytest.raises(BPFError, match="This program is attached there already"):
             links.attach_lirc(program, path)
     assert observer.programs == []
-    assert observer.calls == ["BPF_PROG_ATTACH", "BPF_PROG_ATTACH", "BPF_PROG_DETACH"]
-    assert links.query(path, c.BPF_LIRC_MODE2).hook == "lirc_mode2"
+    assert [name for name in observer.calls if name != "BPF_PROG_QUERY"] == [
+        "BPF_PROG_ATTACH",
+        "BPF_PROG_ATTACH",
+        "BPF_PROG_DETACH",
+    ]
 
 
 def test_lirc_refusals(loader: Callable[..., Program], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from link_helpers import Refuse, eventually, has_member
 from link_programs import Counter, exit_with
 
+import pybpf.links.cgroup
 from pybpf import abi, links, syscall
 from pybpf import constants as c
 from pybpf.errors import BPFError, BPFNotFoundError, BPFPermissionError, ObjectError
@@ -187,6 +188,99 @@ def test_cgroup_that_forbids_others(loader: Callable[..., Program], cgroup: Path
     finally:
         syscall.prog_detach(directory, c.BPF_CGROUP_INET_SOCK_CREATE, prog_fd=a)
         os.close(directory)
+
+
+@pytest.mark.parametrize("allow", ["override", "none"])
+def test_cgroup_that_takes_one_program(loader: Callable[..., Program], cgroup: Path, allow: str) -> None:
+    """With "override" a cgroup below may have a program that runs in the place of this one; with "none" it may not."""
+    upper, lower, other = (
+        loader(c.BPF_PROG_TYPE_CGROUP_SOCK, exit_with(result), attach_type=c.BPF_CGROUP_INET_SOCK_CREATE)
+        for result in (REFUSE, ALLOW, ALLOW)
+    )
+    below = cgroup / "below"
+    below.mkdir()
+    try:
+        with links.attach_cgroup(upper, cgroup, allow=allow) as link:
+            assert upper.query(cgroup).flags == pybpf.links.cgroup.ALLOW[allow]
+            assert not make_socket_in(below)
+            if allow == "none":
+                with pytest.raises(BPFPermissionError, match="forbids others"):
+                    links.attach_cgroup(lower, below, allow="override")
+            else:
+                with links.attach_cgroup(lower, below, allow="override"):
+                    assert make_socket_in(below)
+                assert not make_socket_in(below)
+            link.update(other, old=upper)
+            assert make_socket_in(below)
+            with pytest.raises(BPFPermissionError, match="not the expected one"):
+                link.update(lower, old=upper)
+            assert upper.query(cgroup).prog_ids == [other.id]
+            with links.attach_cgroup(lower, cgroup, allow=allow) as newer:
+                link.close()  # leaves alone what has taken its place
+                assert upper.query(cgroup).prog_ids == [lower.id]
+            assert newer.closed
+        assert upper.query(cgroup).prog_ids == []
+    finally:
+        below.rmdir()
+
+
+def test_cgroup_replacing(loader: Callable[..., Program], cgroup: Path) -> None:
+    one, two, three = (
+        loader(c.BPF_PROG_TYPE_CGROUP_SOCK, exit_with(result), attach_type=c.BPF_CGROUP_INET_SOCK_CREATE)
+        for result in (ALLOW, REFUSE, ALLOW)
+    )
+    with Refuse("BPF_LINK_CREATE", errno.EINVAL):
+        old = links.attach_cgroup(one, cgroup)
+    with links.attach_cgroup(three, cgroup), links.attach_cgroup(two, cgroup, replace=one) as link:
+        old.close()
+        assert sorted(one.query(cgroup).prog_ids) == sorted([two.id, three.id])
+        assert not make_socket_in(cgroup)
+        link.update(one)
+        assert make_socket_in(cgroup)
+        with pytest.raises(ValueError, match="leave out allow= and replace="):
+            links.attach_cgroup(two, cgroup, replace=one, preorder=True)
+        with pytest.raises(BPFError, match="attaching 'probe' to cgroup_inet_sock_create"):
+            links.attach_cgroup(three, cgroup, replace=two)
+    with pytest.raises(ValueError, match="allow is one of multi, override, none"):
+        links.attach_cgroup(one, cgroup, allow="all")
+    assert one.query(cgroup).prog_ids == []
+
+
+def test_cgroup_preorder(loader: Callable[..., Program], cgroup: Path) -> None:
+    """A program in preorder runs before those of the cgroups below; the others after them."""
+    upper, lower = (
+        loader(c.BPF_PROG_TYPE_CGROUP_SOCK, exit_with(ALLOW), attach_type=c.BPF_CGROUP_INET_SOCK_CREATE)
+        for _ in range(2)
+    )
+    below = cgroup / "below"
+    below.mkdir()
+    try:
+        with links.attach_cgroup(lower, below):
+            with links.attach_cgroup(upper, cgroup):
+                assert lower.query(below, effective=True).prog_ids == [lower.id, upper.id]
+            try:
+                link = links.attach_cgroup(upper, cgroup, preorder=True)
+            except BPFError as error:
+                pytest.skip(f"the kernel knows no preorder (Linux 6.15): {error}")
+            with link:
+                assert lower.query(below, effective=True).prog_ids == [upper.id, lower.id]
+    finally:
+        below.rmdir()
+
+
+def test_cgroup_link_updates_and_detaches(loader: Callable[..., Program], cgroup: Path) -> None:
+    one, two = (
+        loader(c.BPF_PROG_TYPE_CGROUP_SOCK, exit_with(result), attach_type=c.BPF_CGROUP_INET_SOCK_CREATE)
+        for result in (ALLOW, REFUSE)
+    )
+    with links.attach_cgroup(one, cgroup) as link, links.Link.from_id(link.id) as holder:
+        link.update(two, old=one)
+        assert not make_socket_in(cgroup)
+        with pytest.raises(BPFPermissionError, match="not the expected one"):
+            link.update(one, old=one)
+        link.detach()
+        assert make_socket_in(cgroup)  # though somebody else has it open
+        assert not holder.closed
 
 
 def test_lsm_cgroup(trampoline: Callable[..., Program], counter: Counter, cgroup: Path) -> None:

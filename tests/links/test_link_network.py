@@ -174,6 +174,35 @@ def test_tcx_next_to_a_program_without_link(loader: Callable[..., Program]) -> N
         syscall.prog_detach(index, c.BPF_TCX_INGRESS, prog_fd=old)
 
 
+def test_tcx_replacing(loader: Callable[..., Program]) -> None:
+    needs_attach_type("BPF_TCX_INGRESS")
+    one, two, three = (
+        loader(c.BPF_PROG_TYPE_SCHED_CLS, exit_with(NEXT), attach_type=c.BPF_TCX_INGRESS) for _ in range(3)
+    )
+    syscall.prog_attach(socket.if_nametoindex("lo"), one, c.BPF_TCX_INGRESS)
+    with links.attach_tcx(two, "lo", replace=one) as link:
+        assert order() == [two.id]
+        link.update(three, old=two)
+        assert order() == [three.id]
+        with links.attach_tcx(one, "lo", before=three):
+            assert order() == [one.id, three.id]
+        with pytest.raises(ValueError, match="replace= says the place"):
+            links.attach_tcx(one, "lo", replace=three, first=True)
+        with pytest.raises(BPFNotFoundError, match="attaching 'probe' to tcx ingress of lo"):
+            links.attach_tcx(one, "lo", replace=two)
+    assert order() == []
+
+
+def test_tcx_link_updates_and_detaches(loader: Callable[..., Program]) -> None:
+    needs_attach_type("BPF_TCX_INGRESS")
+    one, two = (loader(c.BPF_PROG_TYPE_SCHED_CLS, exit_with(NEXT), attach_type=c.BPF_TCX_INGRESS) for _ in range(2))
+    with links.attach_tcx(one, "lo") as link, links.Link.from_id(link.id):
+        link.update(two, old=one)
+        assert order() == [two.id]
+        link.detach()
+        assert order() == []
+
+
 def test_tcx_refusals(loader: Callable[..., Program]) -> None:
     program = loader(c.BPF_PROG_TYPE_SCHED_CLS, exit_with(NEXT))
     with pytest.raises(ObjectError, match="its section gives no direction: say direction= ingress or egress"):
@@ -375,6 +404,27 @@ def test_sockmap(counting: Callable[..., Program], counter: Counter, with_link: 
             assert counter.value == 1
         with pytest.raises(BPFError):
             syscall.prog_detach(sockets, c.BPF_SK_MSG_VERDICT, prog_fd=program)
+
+
+@pytest.mark.parametrize("with_link", [True, False])
+def test_sockmap_update(counting: Callable[..., Program], with_link: bool) -> None:
+    one, two = (
+        counting(c.BPF_PROG_TYPE_SK_MSG, attach_type=c.BPF_SK_MSG_VERDICT, result=1, everywhere=True) for _ in range(2)
+    )
+    if with_link and not has_enumerator("bpf_link_type", "BPF_LINK_TYPE_SOCKMAP"):
+        pytest.skip("the kernel has no links of socket maps (Linux 6.10)")
+    with (
+        ExitStack() as stack,
+        syscall.map_create(c.BPF_MAP_TYPE_SOCKMAP, key_size=4, value_size=4, max_entries=1) as sockets,
+    ):
+        if not with_link:
+            stack.enter_context(Refuse("BPF_LINK_CREATE", errno.EINVAL))
+        with links.attach_sockmap(one, sockets) as link:
+            link.update(two, old=one)
+            if not has_enumerator("bpf_link_type", "BPF_LINK_TYPE_SOCKMAP"):
+                return  # such kernels do not tell what is attached
+            assert one.query(sockets).prog_ids == [two.id]
+        assert one.query(sockets).prog_ids == []
 
 
 def test_sockmap_refusals(counting: Callable[..., Program], counter: Counter) -> None:
