@@ -89,8 +89,8 @@ class Kernel:
     suite: str  # the Debian suite that carries it
     package: str  # a regular expression of the whole package name
     runs_pure: bool = False  # whether tests that ask nothing of the kernel run here too: once on each architecture
-    # Whether it needs cmpxchg16b: arenas and local storage of the newest do (kmalloc_nolock). QEMU 7.2 is trusted with it
-    # when one thread emulates all processors.
+    # Whether it needs cmpxchg16b: arenas and local storage of the newest do (kmalloc_nolock). QEMU 7.2 does it
+    # well when one thread emulates all processors.
     wants_cmpxchg16b: bool = False
 
     @property
