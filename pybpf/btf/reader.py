@@ -10,6 +10,8 @@ Rules of this file:
 
 from __future__ import annotations
 
+from itertools import chain
+
 from pybpf.btf import kinds
 from pybpf.btf.decode import decode
 from pybpf.btf.layout import Header, Steps, host_words, info_kind, walk
@@ -367,11 +369,12 @@ class BTF:
         self._pointer_size = size
 
     def _long_size(self) -> int:
-        for name in _NAMES_OF_LONG:
-            for id in self.own_ids(name, kinds.KIND_INT):
-                found = self.type(id)
-                if isinstance(found, kinds.Int) and found.size in (4, 8):
-                    return found.size
+        # A kernel's BTF begins with it, and a search through it takes milliseconds.
+        first = [1] if self.words() and self.name_of(1) in _NAMES_OF_LONG else []
+        for id in chain(first, (id for name in _NAMES_OF_LONG for id in self.own_ids(name, kinds.KIND_INT))):
+            found = self.type(id)
+            if isinstance(found, kinds.Int) and found.size in (4, 8):
+                return found.size
         return 8
 
     def size_of(self, id: int) -> int:
