@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 ROOTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 """Where tracefs is found: its own mount point (Linux 4.1), and the one inside debugfs."""
 
-MOUNTS = "/proc/self/mounts"
-"""What is mounted where (proc_pid_mounts(5)); blanks in a path are written as an octal escape."""
-
 MOUNT_HINT = "Mount it: mount -t tracefs tracefs /sys/kernel/tracing"
 ROOT_HINT = "tracefs can be read by root only; run as root, or mount it with a gid that this process has"
 LOCKDOWN_HINT = "Even root may not: the kernel is locked down, see kernel_lockdown(7)"
@@ -52,12 +49,11 @@ def root() -> str:
 
 def _mounts() -> Iterator[str]:
     """Other places where tracefs is mounted and readable."""
-    with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            _, place, kind, *_ = line.split(" ")
-            place = place.replace("\\040", " ")
-            if kind == "tracefs" and os.path.exists(f"{place}/events"):
-                yield place
+    from pybpf.probe.system import mounts
+
+    for place, _ in mounts("tracefs"):
+        if os.path.exists(f"{place}/events"):
+            yield place
 
 
 def event_id(category: str, name: str) -> int:

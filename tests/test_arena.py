@@ -11,8 +11,8 @@ import pytest
 from object_builder import ObjectBuilder
 
 import pybpf
-from pybpf import compat
 from pybpf.maps import ArenaMap
+from pybpf.probe.features import has_feature
 from pybpf.syscall import PAGE_SIZE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
@@ -74,7 +74,7 @@ def test_variables_lie_where_the_kernel_allows(path: Path) -> None:
     with load(pybpf.ObjectSpec.from_file(path)) as obj:
         arena = obj.maps["arena"]
         assert isinstance(arena, ArenaMap)
-        expected = (PAGES - 1) * PAGE_SIZE if compat.has_full_range_offsets() else 0
+        expected = (PAGES - 1) * PAGE_SIZE if has_feature("full_range_offsets") else 0
         assert arena.data_offset == expected
         start = obj.spec.variables["numbers"].offset + expected
         assert bytes(arena.memory[start : start + 8]) == (1).to_bytes(8, sys.byteorder)

@@ -10,7 +10,8 @@ import pytest
 from object_builder import ObjectBuilder
 
 import pybpf
-from pybpf import compat
+from pybpf.probe import features
+from pybpf.probe.answer import Answer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
 
@@ -22,12 +23,12 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("knows", [True, False])
 def test_tagged_functions_get_the_context(path: Path, knows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if knows and not compat.has_context_tags():
+    if knows and not features.has_feature("context_tags"):
         pytest.skip("this kernel does not know the tag arg:ctx (Linux 6.8)")
     spec = pybpf.ObjectSpec.from_file(path)
-    if not knows and compat.has_context_tags():
+    if not knows and features.has_feature("context_tags"):
         spec.programs["probe_program"].autoload = False  # newer kernels look through the name that older ones want
-    monkeypatch.setattr(compat, "has_context_tags", lambda _: knows)
+    monkeypatch.setattr(features, "has_feature", lambda name, token_fd: Answer("yes" if knows else "no"))
     packet = bytes(range(64))
     with spec.load() as obj:
         assert obj.programs.keys() >= {"socket_program", "tc_program", "tracepoint_program"}
@@ -38,4 +39,4 @@ def test_tagged_functions_get_the_context(path: Path, knows: bool, monkeypatch: 
 
 def test_the_probe_agrees_with_the_kernels_release() -> None:
     major, minor = map(int, os.uname().release.split(".")[:2])
-    assert compat.has_context_tags() == ((major, minor) >= (6, 8))
+    assert bool(features.has_feature("context_tags")) == ((major, minor) >= (6, 8))

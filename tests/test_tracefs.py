@@ -9,6 +9,7 @@ import pytest
 
 from pybpf import tracefs
 from pybpf.errors import BPFError, BPFNotFoundError, BPFPermissionError
+from pybpf.probe import system
 from pybpf.symbols import find_binary, function_offset
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -27,7 +28,7 @@ def test_names_that_would_leave_the_directory(category: str, name: str) -> None:
 
 def test_not_mounted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tracefs, "ROOTS", (str(tmp_path / "a"), str(tmp_path / "b")))
-    monkeypatch.setattr(tracefs, "MOUNTS", str(tmp_path / "mounts"))
+    monkeypatch.setattr(system, "MOUNTS", str(tmp_path / "mounts"))
     (tmp_path / "mounts").write_text("proc /proc proc rw 0 0\n")
     with pytest.raises(BPFNotFoundError, match="mount -t tracefs tracefs /sys/kernel/tracing"):
         tracefs.root()
@@ -35,7 +36,7 @@ def test_not_mounted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_mounted_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tracefs, "ROOTS", (str(tmp_path / "a"),))
-    monkeypatch.setattr(tracefs, "MOUNTS", str(tmp_path / "mounts"))
+    monkeypatch.setattr(system, "MOUNTS", str(tmp_path / "mounts"))
     (tmp_path / "my trace" / "events").mkdir(parents=True)
     place = str(tmp_path / "my trace").replace(" ", "\\040")
     (tmp_path / "mounts").write_text(f"t {place} tracefs rw 0 0\n")

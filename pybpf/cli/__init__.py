@@ -38,7 +38,7 @@ def _parser() -> ArgumentParser:
     from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
     from pybpf import __version__
-    from pybpf.cli import check, kernels, prog, run
+    from pybpf.cli import check, doctor, features, kernels, prog, run
 
     codes = (__doc__ or "").partition("Exit codes:")[2].replace("|---|---|\n", "").replace("| code | meaning |\n", "")
     epilog = "exit codes:\n" + "\n".join(line.strip("| ").replace(" | ", "  ") for line in codes.strip().splitlines())
@@ -50,7 +50,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pybpf {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (run, check, kernels, prog):
+    for module in (run, check, doctor, features, kernels, prog):
         module.add_command(commands)
     return parser
 

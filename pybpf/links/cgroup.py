@@ -95,7 +95,7 @@ def attach_cgroup(
                     program, directory, hook, flags=flags, relative_fd=relative, expected_revision=expected_revision
                 )
             except BPFError as error:
-                if error.errno != errno.EINVAL or placed or has_cgroup_link(program, hook):
+                if error.errno != errno.EINVAL or placed or _knows_link(program, hook):
                     raise refused(error, what, _hints(placed)) from None
             else:
                 directory.close()
@@ -128,13 +128,10 @@ def hook_of(program: Attachable) -> int:
     return hook
 
 
-def has_cgroup_link(program: Attachable, hook: int) -> bool:
-    """Whether the kernel knows links to cgroups: it then looks at the cgroup's descriptor before all else."""
-    try:
-        syscall.link_create(program, -1, hook).close()
-    except BPFError as error:
-        return error.errno == errno.EBADF
-    return True
+def _knows_link(program: Attachable, hook: int) -> bool:
+    from pybpf.probe.links import knows_link
+
+    return bool(knows_link(program, hook))
 
 
 def _hints(placed: bool) -> dict[int, str]:

@@ -78,7 +78,7 @@ def _make_link(program: Attachable, perf: FD, target: str, cookie: int, mode: st
         try:
             return syscall.link_create(program, perf, BPF_PERF_EVENT, bpf_cookie=cookie)
         except BPFError as error:
-            if error.errno != errno.EINVAL or has_perf_link(program):
+            if error.errno != errno.EINVAL or _knows_link(program):
                 raise refused(error, what, {**hints, **permission_hints(CAP_PERFMON)}) from None
             if mode == "link":
                 raise NotSupportedError(
@@ -93,13 +93,10 @@ def _make_link(program: Attachable, perf: FD, target: str, cookie: int, mode: st
     return None
 
 
-def has_perf_link(program: Attachable) -> bool:
-    """Whether the kernel knows links of perf events: it then looks at the perf event's descriptor before all else."""
-    try:
-        syscall.link_create(program, -1, BPF_PERF_EVENT).close()
-    except BPFError as error:
-        return error.errno == errno.EBADF
-    return True
+def _knows_link(program: Attachable) -> bool:
+    from pybpf.probe.links import knows_link
+
+    return bool(knows_link(program, BPF_PERF_EVENT))
 
 
 def open_event(

@@ -11,12 +11,10 @@ import errno
 
 from pybpf import syscall
 from pybpf.constants import (
-    BPF_PROG_TYPE_XDP,
     BPF_XDP,
     XDP_FLAGS_DRV_MODE,
     XDP_FLAGS_HW_MODE,
     XDP_FLAGS_SKB_MODE,
-    XDP_PASS,
 )
 from pybpf.errors import BPFError
 from pybpf.links.base import Link
@@ -85,19 +83,10 @@ def attach_xdp(
 
 
 def has_xdp_link() -> bool:
-    """Whether the kernel has XDP links: it then refuses to run a program in the driver of the loopback interface.
+    """Whether the kernel has XDP links (Linux 5.9), as far as can be told."""
+    from pybpf.probe.links import has_link_type
 
-    That interface is the first of every network namespace and has no driver for XDP (EOPNOTSUPP). A kernel without such
-    links does not get so far (EINVAL).
-    """
-    from pybpf.compat import minimal_program
-
-    try:
-        with minimal_program(BPF_PROG_TYPE_XDP, XDP_PASS) as program:
-            syscall.link_create(program, 1, BPF_XDP, flags=XDP_FLAGS_DRV_MODE).close()
-    except BPFError as error:
-        return error.errno != errno.EINVAL
-    return True
+    return has_link_type("xdp").verdict != "no"
 
 
 def _hints(mode: str) -> dict[int, str]:

@@ -40,9 +40,9 @@ def load_btf(data: bytes, what: str, *, required: bool, token_fd: FdLike | None 
         return with_memlock(syscall.btf_load, data, token_fd=token_fd)
     except BPFError as first:
         refusal = first
-    from pybpf import compat
+    from pybpf.probe.btf import has_btf, missing_btf_kinds
 
-    missing: frozenset[str] = compat.missing_btf_features(token_fd) if compat.has_btf(token_fd) else frozenset()
+    missing: frozenset[str] = missing_btf_kinds(token_fd) if has_btf(token_fd=token_fd) else frozenset()
     if missing:
         from pybpf.btf.writer import sanitise
 

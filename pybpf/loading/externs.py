@@ -103,7 +103,13 @@ def _config_lines(text: str | None) -> Iterator[str]:
         return
 
 
-def _config_values(wanted: set[str], text: str | None) -> dict[str, str]:
+def config_values(wanted: set[str], text: str | None) -> dict[str, str]:
+    """Values of the kernel's configuration by name; what is not set is left out.
+
+    Args:
+        wanted: names: ``"CONFIG_BPF_JIT"``.
+        text: lines that go before the running kernel's own.
+    """
     found: dict[str, str] = {}
     for line in _config_lines(text):
         name, equals, value = line.partition("=")
@@ -159,7 +165,7 @@ def kconfig_image(spec: ObjectSpec, text: str | None, virtual: dict[str, Callabl
     """
     externs = [extern for extern in spec.externs.values() if extern.section == ".kconfig"]
     image = bytearray(max((extern.offset + extern.size for extern in externs), default=0))
-    configs = _config_values({e.name for e in externs if e.name.startswith("CONFIG_")}, text)
+    configs = config_values({e.name for e in externs if e.name.startswith("CONFIG_")}, text)
     for extern in externs:
         is_signed = extern.kind == "int" and _is_signed(spec, extern)
         if extern.name in configs:

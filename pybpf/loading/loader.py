@@ -268,9 +268,9 @@ class Loader:
 
     def _fix_context_args(self, data: bytes) -> bytes:
         """Say by types what tags say that this kernel does not know (before Linux 6.8); the BTF with these types."""
-        from pybpf import compat
+        from pybpf.probe.features import has_feature
 
-        if not compat.has_context_tags(self.token_fd):
+        if not has_feature("context_tags", token_fd=self.token_fd):
             from pybpf.elf.context_args import fix_context_args
 
             programs = [(program, link(self.spec, program, self._patched)) for program in self._wanted]

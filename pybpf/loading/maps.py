@@ -363,7 +363,7 @@ def _data_offset(spec: MapSpec, pages: int, token_fd: FD | None) -> int:
     Raises:
         ObjectError: the arena is too small for them.
     """
-    from pybpf import compat
+    from pybpf.probe.features import has_feature
     from pybpf.syscall import PAGE_SIZE
 
     assert spec.data is not None
@@ -371,7 +371,7 @@ def _data_offset(spec: MapSpec, pages: int, token_fd: FD | None) -> int:
     need = -(-len(spec.data) // PAGE_SIZE) * PAGE_SIZE
     if need > room:
         raise ObjectError(f"map {spec.name!r}: its variables need {need} bytes, it has {room}")
-    return room - need if compat.has_full_range_offsets(token_fd) else 0
+    return room - need if has_feature("full_range_offsets", token_fd=token_fd) else 0
 
 
 def _max_entries(spec: MapSpec) -> int:

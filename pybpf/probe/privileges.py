@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 
+from pybpf.probe.system import read, status
+
 CAP_NET_ADMIN = 12
 CAP_SYS_ADMIN = 21
 CAP_PERFMON = 38
@@ -27,20 +29,9 @@ WHOLE_RANGE = ["0", "0", "4294967295"]
 """/proc/self/uid_map of the first user namespace (user_namespaces(7))."""
 
 
-def _read(path: str) -> str:
-    try:
-        with open(path) as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
 def effective_capabilities() -> int:
     """The effective capability set of this process as a bit mask (CapEff of proc_pid_status(5))."""
-    for line in _read("/proc/self/status").splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
+    return int(status("CapEff") or "0", 16)
 
 
 def has_capability(number: int) -> bool:
@@ -51,12 +42,12 @@ def has_capability(number: int) -> bool:
 
 def is_in_user_namespace() -> bool:
     """True when this process is in a user namespace of its own, whose capabilities bpf(2) does not count."""
-    return _read("/proc/self/uid_map").split() not in ([], WHOLE_RANGE)
+    return read("/proc/self/uid_map").split() not in ([], WHOLE_RANGE)
 
 
 def lockdown_mode() -> str:
     """``none``, ``integrity`` or ``confidentiality``; an empty string on a kernel without lockdown."""
-    text = _read("/sys/kernel/security/lockdown")
+    text = read("/sys/kernel/security/lockdown")
     return text.partition("[")[2].partition("]")[0]
 
 

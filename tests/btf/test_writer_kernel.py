@@ -25,17 +25,9 @@ NATIVE = sys.byteorder
 
 def missing() -> frozenset[str]:
     """The features that this kernel lacks, asked with one load for each."""
-    from pybpf.compat import BTF_PROBES
+    from pybpf.probe.btf import missing_btf_kinds
 
-    lacking = set()
-    for feature, describe in BTF_PROBES.items():
-        builder = BTFBuilder()
-        describe(builder)
-        try:
-            syscall.btf_load(builder.to_bytes()).close()
-        except BPFError:
-            lacking.add(feature)
-    return frozenset(lacking)
+    return missing_btf_kinds()
 
 
 def load(data: bytes) -> bytes:
