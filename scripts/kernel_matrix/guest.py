@@ -21,7 +21,7 @@ from pathlib import Path
 
 from kernel_matrix import rootfs
 from kernel_matrix.job import Job, write_archive
-from kernel_matrix.kernels import Architecture, Kernel
+from kernel_matrix.kernels import Kernel
 
 INIT = Path(__file__).with_name("guest-init")
 
@@ -93,15 +93,16 @@ def complaints(log: str) -> list[str]:
 
 
 def command_line(
-    architecture: Architecture,
+    kernel: Kernel,
     settings: Settings,
-    kernel: Path,
+    vmlinuz: Path,
     initrd: Path,
     console: Path,
     results: Path,
     output: int,
 ) -> list[str]:
     """QEMU's command line. `output` is the descriptor that takes what the job writes."""
+    architecture = kernel.architecture
     arguments = " ".join(
         [
             f"console={architecture.console} rdinit=/init panic=-1 oops=panic loglevel=5 log_buf_len=4M",
@@ -112,10 +113,10 @@ def command_line(
     )
     return [
         rootfs.program(architecture.qemu),
-        *architecture.qemu_arguments,
-        *("-accel", "tcg,thread=multi", "-smp", str(settings.processors), "-m", settings.memory),
+        *kernel.qemu_arguments,
+        *("-smp", str(settings.processors), "-m", settings.memory),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-kernel", str(kernel), "-initrd", str(initrd), "-append", " ".join(arguments.split())),
+        *("-kernel", str(vmlinuz), "-initrd", str(initrd), "-append", " ".join(arguments.split())),
         *("-chardev", f"file,id=console,path={console}", *architecture.console_arguments),
         *("-device", f"{architecture.serial_bus},id=ports"),
         *("-add-fd", f"fd={output},set=1", "-chardev", "file,id=output,path=/dev/fdset/1,append=on"),
@@ -149,7 +150,7 @@ def run(
         reader, writer = os.pipe()
         try:
             emulator = subprocess.Popen(
-                command_line(kernel.architecture, settings, image.vmlinuz, initrd, console, results, writer),
+                command_line(kernel, settings, image.vmlinuz, initrd, console, results, writer),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[writer],
             )

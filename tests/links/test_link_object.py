@@ -15,6 +15,7 @@ import pytest
 from link_helpers import Refuse, attached, eventually, has_enumerator, needs_perf_link, perf_descriptors
 from link_network import private_network
 from link_programs import Counter, exit_with
+from thrift import few
 
 from pybpf import abi, links, syscall
 from pybpf import constants as c
@@ -282,7 +283,7 @@ def test_thousand_rounds(counting: Callable[..., Program]) -> None:
     program = counting(c.BPF_PROG_TYPE_RAW_TRACEPOINT)
     before = len(os.listdir("/proc/self/fd"))
     end = time.monotonic() + 30
-    for _ in range(1000):
+    for _ in range(few(1000)):
         links.attach_raw_tracepoint(program, "sys_enter").close()
         if time.monotonic() > end:
             break

@@ -16,7 +16,9 @@ struct bpf_ct_opts {
 	__u8 l4proto, dir, reserved[2];
 };
 
-struct nf_conn;
+struct nf_conn { /* a mere declaration is no struct: the function's type would be another */
+	unsigned long status;
+};
 
 extern struct nf_conn *bpf_xdp_ct_lookup(struct xdp_md *context, struct bpf_sock_tuple *tuple, __u32 tuple_size,
 					 struct bpf_ct_opts *options, __u32 options_size) __ksym;

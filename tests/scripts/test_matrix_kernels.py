@@ -12,7 +12,6 @@ from kernel_matrix.cache import cache_folder, cached
 from kernel_matrix.errors import MatrixError
 from kernel_matrix.guest import DIED, HUNG, Result, Settings, complaints
 from kernel_matrix.kernels import (
-    ARCHITECTURES,
     KERNELS,
     MODULES,
     module_closure,
@@ -173,15 +172,17 @@ def test_a_failed_renewal_keeps_the_thing(tmp_path: Path) -> None:
     assert (tmp_path / "thing").read_text() == "old"
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", KERNELS)
 def test_command_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rootfs, "program", lambda program: f"/bin/{program}")
     settings = Settings(processors=3, memory="512M", kernel_arguments="lockdown=integrity quiet")
-    architecture = ARCHITECTURES[name]
-    line = guest.command_line(architecture, settings, Path("/k"), Path("/i"), Path("/c"), Path("/r"), 9)
+    architecture = KERNELS[name].architecture
+    line = guest.command_line(KERNELS[name], settings, Path("/k"), Path("/i"), Path("/c"), Path("/r"), 9)
     assert line[0] == f"/bin/{architecture.qemu}"
     options = dict(pairwise(line))
     assert options["-smp"] == "3"
+    assert options["-accel"] == f"tcg,thread={'single' if name == 'newest' else 'multi'}"
+    assert ("-cx16" in options["-cpu"]) == (architecture.name == "amd64" and name != "newest")
     assert options["-m"] == "512M"
     assert options["-add-fd"] == "fd=9,set=1"
     kernel_arguments = options["-append"].split()
