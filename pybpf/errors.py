@@ -93,9 +93,14 @@ class VerifierError(BPFError):
     Attributes:
         program: the program's name.
         log: the whole verifier log.
-        reason: the log's last telling line, a sentence.
-        source: the C source line that the verifier stopped at, or an empty string.
-        location: ``"file.c:12:5"`` of that line, or an empty string.
+        reason: the log's last telling line, the verifier's own sentence.
+        source: the C source line that the verifier stopped at, with its indentation, or "".
+        location: ``"file.c:12:5"`` of that line, or "".
+        instruction: the instruction that it stopped at, ``"6: (79) r0 = *(u64 *)(r0 +0)"``, or "".
+        registers: what the registers held that the instruction or the reason names: ``"R0"`` -> words.
+        rejection: the kind of rejection (`pybpf.verifier.advice`), ``"null-pointer"``; "" for one that is not known.
+        meaning: what is wrong, in one sentence; "" when the kind is not known.
+        advice: how to mend it; "".
     """
 
     program: str
@@ -103,6 +108,11 @@ class VerifierError(BPFError):
     reason: str
     source: str
     location: str
+    instruction: str
+    registers: dict[str, str]
+    rejection: str
+    meaning: str
+    advice: str
 
     def __init__(
         self,
@@ -116,6 +126,11 @@ class VerifierError(BPFError):
         reason: str = "",
         source: str = "",
         location: str = "",
+        instruction: str = "",
+        registers: dict[str, str] | None = None,
+        rejection: str = "",
+        meaning: str = "",
+        advice: str = "",
     ) -> None:
         super().__init__(number, command, what, hint)
         self.program = program
@@ -123,18 +138,43 @@ class VerifierError(BPFError):
         self.reason = reason
         self.source = source
         self.location = location
+        self.instruction = instruction
+        self.registers = registers or {}
+        self.rejection = rejection
+        self.meaning = meaning
+        self.advice = advice
 
     def __str__(self) -> str:
+        """The whole story. It ends with the line of C, as a traceback does."""
         lines = [super().__str__()]
-        if self.reason:
-            lines.append(f"  reason: {self.reason}")
-        if self.source or self.location:
-            lines.append(f"  at {self.location or '?'}: {self.source}")
         tail = self.log.rstrip().splitlines()[-12:]
         if tail:
             lines.append("  last lines of the verifier log:")
             lines += [f"    {line}" for line in tail]
+        if self.instruction:
+            lines.append(f"  at instruction {self.instruction}")
+        lines += [f"    {register} held {words}" for register, words in self.registers.items()]
+        if self.reason:
+            lines.append(f"  reason: {self.reason}")
+        if self.meaning:
+            lines.append(f"    {self.meaning}")
+        if self.advice:
+            lines.append(f"  mend: {self.advice}")
+        if self.location:
+            name, _, rest = self.location.rpartition(":")
+            name, _, number = name.rpartition(":")
+            lines.append(f'  File "{name}", line {number}, in {self.program}')
+            lines += [f"    {line}" for line in _with_caret(self.source, int(rest) if rest.isdigit() else 0)]
         return "\n".join(lines)
+
+
+def _with_caret(source: str, column: int) -> list[str]:
+    """A line without its indentation, and below it a mark at the column (from 1; 0 is unknown)."""
+    text = source.lstrip()
+    place = column - 1 - (len(source) - len(text))
+    if not text:
+        return []
+    return [text.rstrip(), " " * place + "^"] if 0 <= place < len(text) else [text.rstrip()]
 
 
 class VerifierPermissionError(VerifierError, PermissionError):

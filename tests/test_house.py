@@ -15,7 +15,8 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-PURE = ("pybpf.elf", "pybpf.btf", "pybpf.asm", "pybpf.spec", "pybpf.mapspec", "pybpf.variables")
+VERDICTS = ("pybpf.verifier.log", "pybpf.verifier.words", "pybpf.verifier.advice", "pybpf.verifier.compare")
+PURE = ("pybpf.elf", "pybpf.btf", "pybpf.asm", "pybpf.spec", "pybpf.mapspec", "pybpf.variables", *VERDICTS)
 PURE_MAY_IMPORT = (*PURE, "pybpf.errors", "pybpf.constants", "pybpf.abi", "pybpf.lazy")
 HEAVY = ("dataclasses", "typing", "enum", "re", "logging", "pathlib", "asyncio", "inspect", "elftools", "resource")
 

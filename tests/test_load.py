@@ -10,7 +10,8 @@ import pytest
 from object_builder import ObjectBuilder
 
 import pybpf
-from pybpf import syscall, verifier
+from pybpf import syscall
+from pybpf.verifier import Log
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
 
@@ -209,13 +210,16 @@ def test_the_verifier_points_at_the_c_line(rejected: Path) -> None:
     error = reject(rejected, "null_pointer")
     assert error.program == "null_pointer"
     assert "map_value_or_null" in error.reason
-    assert error.source.startswith("return *value;")
+    assert error.source.lstrip().startswith("return *value;")
     assert "load_rejected.bpf.c:" in error.location
     assert error.reason in error.log
     text = str(error)
     assert "program 'null_pointer'" in text
     assert error.reason in text
-    assert error.source in text
+    assert error.source.strip() in text.splitlines()[-2]
+    assert text.endswith("^")
+    assert error.registers == {"R0": "a value of map 'table' (8 bytes), or NULL"}
+    assert "Compare the pointer with NULL" in text
 
 
 def test_a_map_that_was_not_created_is_named(rejected: Path) -> None:
@@ -318,10 +322,9 @@ processed 7 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_stat
 
 
 def test_the_report_of_newer_kernels_is_a_hint() -> None:
-    assert verifier._reason(REPORT) == "R0 invalid mem access 'map_value_or_null'"
-    assert verifier._suggestion(REPORT) == (
-        "Add a NULL check before the access and dereference the pointer only on the non-NULL path."
-    )
-    steps = REPORT.partition("\nVerification")[0]
-    assert verifier._reason(steps) == "R0 invalid mem access 'map_value_or_null'"
-    assert verifier._suggestion(steps) == ""
+    log = Log(REPORT)
+    assert log.complaints == ["R0 invalid mem access 'map_value_or_null'"]
+    assert log.suggestion == "Add a NULL check before the access and dereference the pointer only on the non-NULL path."
+    steps = Log(REPORT.partition("\nVerification")[0])
+    assert steps.complaints == log.complaints
+    assert steps.suggestion == ""

@@ -175,7 +175,7 @@ def _load(loader: Loader, job: Job) -> tuple[FD, str]:
             error, log = refused.error, refused.log
         if not log:
             error = first
-    from pybpf.verifier import explain
+    from pybpf.verifier.report import explain
 
     raise explain(loader, job.spec, job.image, error, log)
 
@@ -188,14 +188,16 @@ class _Refused(Exception):
 
 
 def _load_with_log(job: Job, level: int, size: int) -> tuple[FD, str]:
+    from pybpf.syscall.logs import LogBuffer
+
     size = size or FIRST_LOG_SIZE
     while True:
-        buffer = bytearray(size)
+        buffer = LogBuffer(size)
         try:
             return with_memlock(job.load, log_level=level, log_buffer=buffer), _text(buffer)
         except BPFError as error:
             if error.errno == errno.ENOSPC and size < LARGEST_LOG_SIZE:
-                size = min(2 * size, LARGEST_LOG_SIZE)
+                size = min(max(2 * size, buffer.true_size), LARGEST_LOG_SIZE)
                 continue
             raise _Refused(error, _text(buffer)) from None
 

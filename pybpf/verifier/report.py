@@ -8,20 +8,28 @@ Source: fixup_verifier_log() of libbpf; kernel/bpf/log.c and verifier.c.
 from __future__ import annotations
 
 import errno
-from struct import iter_unpack
+import re
 
 from pybpf import constants as c
-from pybpf.errors import BPFError, VerifierError, VerifierPermissionError
+from pybpf.errors import BPFError, BTFError, VerifierError, VerifierPermissionError
 from pybpf.probe.privileges import CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, permission_hint
+from pybpf.verifier.advice import choose
+from pybpf.verifier.log import Log
+from pybpf.verifier.words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pybpf.btf.lines import Line
     from pybpf.elf.linking import Image
     from pybpf.loading.loader import Loader
     from pybpf.spec import ProgramSpec
+    from pybpf.verifier.advice import Advice
 
 POISON = 195896080
 """Helper number that CO-RE writes where an instruction cannot be relocated (0xbad2310)."""
+
+ENOUGH = 1 << 18
+"""How much of a log is read, in characters."""
 
 ON_TRAMPOLINE = frozenset({c.BPF_PROG_TYPE_TRACING, c.BPF_PROG_TYPE_LSM, c.BPF_PROG_TYPE_EXT})
 NETWORKING = frozenset(
@@ -47,7 +55,7 @@ def explain(loader: Loader, spec: ProgramSpec, image: Image, error: BPFError, lo
     """The error that the caller sees: a `VerifierError` when the verifier spoke, else the kernel's with a hint."""
     what = f"program {spec.name!r}"
     number = error.errno or errno.EINVAL
-    if not _reason(log):
+    if not Log(_end(log)).complaints:
         error.what = what
         if number in (errno.EPERM, errno.EACCES):
             error.hint = _refusal_hint(spec)
@@ -55,18 +63,31 @@ def explain(loader: Loader, spec: ProgramSpec, image: Image, error: BPFError, lo
             error.hint = f"SEC({spec.section!r}) is no section that names a program type; set the program's type"
         return error
     log = fix_log(loader, image, log)
-    location, source = source_line(loader, image, log)
+    read = Log(_end(log))
+    reason, advice = choose(read.complaints)
+    index = _place(read, reason)
+    line = _line(loader, image, index)
     kind = VerifierPermissionError if number in (errno.EPERM, errno.EACCES) else VerifierError
     return kind(
         number,
         what=what,
-        hint=_suggestion(log),
+        hint=read.suggestion,
         program=spec.name,
         log=log,
-        reason=_reason(log),
-        location=location,
-        source=source,
+        reason=reason,
+        location=line.location if line is not None else "",
+        source=line.text if line is not None else "",
+        instruction=f"{index}: {read.last.text}" if read.last is not None else "",
+        registers=_held(read, reason),
+        rejection=advice.key if advice is not None else "",
+        meaning=_meaning(loader, image, advice),
+        advice=advice.mend if advice is not None else "",
     )
+
+
+def _end(log: str) -> str:
+    """The end of a log: long ones are tens of megabytes, and the states before the last steps are near them."""
+    return log if len(log) <= ENOUGH else log[log.find("\n", len(log) - ENOUGH) + 1 :]
 
 
 def _refusal_hint(spec: ProgramSpec) -> str:
@@ -79,71 +100,49 @@ def _refusal_hint(spec: ProgramSpec) -> str:
     return hint
 
 
-# Reading the log
-
-
-def _is_remark(line: str) -> bool:
-    """Lines that are not the reason: counters, source lines, register states, instructions."""
-    if (
-        not line
-        or line[0] == ";"
-        or line.startswith(
-            ("processed ", "verification time ", "stack depth ", "max_states", "mark_precise", "func#", "Validating ")
-        )
-    ):
-        return True
-    number, colon, _ = line.partition(":")
-    if colon and number.strip().isdigit():
-        return True
-    first = line.split(None, 1)[0]
-    if first[0] == "R" and "=" in first:  # R1=ctx() R10=fp0
-        return True
-    return line.startswith(("from ", "arg#0 reference type", "regs=", "parent ", "last_idx", "caller"))
-
-
-REPORT = "\nVerification failed: "
-SUGGESTION = "\nSuggestion:\n"
-"""Parts of the report that newer kernels (7.3 does) put behind the steps of the log."""
-
-
-def _reason(log: str) -> str:
-    """The last line of the log's steps that says why."""
-    for line in reversed(log.partition(REPORT)[0].splitlines()):
-        if not _is_remark(line.strip()):
-            return line.strip()
-    return ""
-
-
-def _suggestion(log: str) -> str:
-    """What the report suggests, in one line; empty without a report."""
-    _, _, text = log.partition(REPORT)[2].partition(SUGGESTION)
-    return " ".join(text.partition("\n\n")[0].split())
-
-
-def _last_instruction(log: str) -> int:
-    """Number of the last instruction that the log shows, or -1."""
-    for line in reversed(log.partition(REPORT)[0].splitlines()):
-        number, colon, rest = line.partition(": ")
-        if colon and number.isdigit() and rest.startswith(("(", "<invalid")):
-            return int(number)
-    return -1
-
-
-def source_line(loader: Loader, image: Image, log: str) -> tuple[str, str]:
-    """``file:line:column`` and the text of the C line at the last instruction in the log; empty when unknown."""
-    index = _last_instruction(log)
+def _line(loader: Loader, image: Image, index: int) -> Line | None:
+    """The C line that an instruction of the linked program comes from."""
     btf = loader.spec.btf
     if index < 0 or btf is None or not image.line_info:
-        return "", ""
-    best = None
-    for record in iter_unpack(f"=4I{image.line_info_rec_size - 16}x", image.line_info):
-        if record[0] > index:
-            break
-        best = record
-    if best is None:
-        return "", ""
-    _, file_name, text, position = best
-    return f"{btf.string(file_name)}:{position >> 10}:{position & 0x3FF}", btf.string(text).strip()
+        return None
+    from pybpf.btf.lines import Lines
+
+    try:
+        return Lines(btf, image.line_info, image.line_info_rec_size).at(index)
+    except BTFError:
+        return None
+
+
+def _place(log: Log, reason: str) -> int:
+    """The instruction that the log is about: the last one walked over, or the one that the reason names; -1."""
+    if log.last is not None:
+        return log.last.index
+    named = re.search(r"insn (\d{1,9})", reason)
+    return int(named[1]) if named is not None else -1
+
+
+def _meaning(loader: Loader, image: Image, advice: Advice | None) -> str:
+    """What is wrong; of an instruction that is named by its number, the line of C too."""
+    if advice is None:
+        return ""
+    named = re.search(r"\binstruction (\d{1,9})", advice.meaning)
+    line = _line(loader, image, int(named[1])) if named is not None else None
+    return f"{advice.meaning} ({line.location}: {line.text.strip()})" if line is not None else advice.meaning
+
+
+_REGISTER = re.compile(r"\b[rRw](10|\d)\b")
+
+
+def _held(log: Log, reason: str) -> dict[str, str]:
+    """What the registers held that the last instruction or the reason names."""
+    last = log.last
+    if last is None:
+        return {}
+    text = f"{last.text} {reason}"
+    if "call " in last.text:  # the arguments that a call may take
+        text += " R1 R2 R3 R4 R5"
+    named = sorted({int(number) for number in _REGISTER.findall(text)})
+    return {f"R{number}": describe(last.before[f"R{number}"]) for number in named if f"R{number}" in last.before}
 
 
 def fix_log(loader: Loader, image: Image, log: str) -> str:
