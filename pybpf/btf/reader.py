@@ -118,15 +118,28 @@ class BTF:
 
     @classmethod
     def from_file(cls, path: str, *, base: BTF | None = None) -> BTF:
-        """Read a file of raw BTF, or the `.BTF` section of an ELF file. Raises OSError, BTFError."""
+        """Read a file of raw BTF, or the `.BTF` section of an ELF file. Raises OSError, BTFError.
+
+        A kernel module that was built outside of the kernel's tree brings a distilled base (``.BTF.base``). Without
+        `base` that is the base of what is returned; with `base` the module's types are relocated to it.
+        """
+        distilled = b""
         with open(path, "rb") as file:
             data = file.read(4)
             if data == b"\x7fELF":
                 data = elf_section(path, ".BTF")
+                distilled = elf_section(path, ".BTF.base", optional=True)
             else:
                 data += file.read()
         try:
-            return cls(data, base, path)
+            if not distilled:
+                return cls(data, base, path)
+            split = cls(data, cls(distilled, None, f"{path} .BTF.base"), path)
+            if base is None:
+                return split
+            from pybpf.btf.distilled import relocate
+
+            return relocate(split, base)
         except BTFError as error:
             raise BTFError(f"{path}: {error}") from None
 
@@ -472,8 +485,11 @@ _FOLLOWED = (
 )
 
 
-def elf_section(path: str, name: str) -> bytes:
-    """The contents of a section of an ELF file. Raises OSError; BTFError when it is not there or the file is bad."""
+def elf_section(path: str, name: str, *, optional: bool = False) -> bytes:
+    """The contents of a section of an ELF file; empty when it is not there and optional.
+
+    Raises OSError; BTFError when it is not there or the file is bad.
+    """
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
@@ -492,6 +508,6 @@ def elf_section(path: str, name: str) -> bytes:
             MemoryError,
         ) as error:
             raise BTFError(f"{path}: not a readable ELF file: {error}") from error
-    if not data:
+    if not data and not optional:
         raise BTFError(f"{path}: no section {name}")
     return data
