@@ -45,16 +45,11 @@ class UsdtSpecs:
     """The two maps of an object, and which specs are free. Made by the first attachment."""
 
     def __init__(self, maps: LoadedMaps) -> None:
-        """Raises ObjectError when the object has no such maps, or not of the form that is known."""
+        """Raises ObjectError when the object has no such maps."""
         if SPECS not in maps or SPEC_OF_ADDRESS not in maps:
             raise ObjectError(f"the object has no maps {SPECS} and {SPEC_OF_ADDRESS}: include usdt.bpf.h in its source")
         self.map = maps[SPECS]
         self.by_address = maps[SPEC_OF_ADDRESS]
-        codec = self.map.value_codec
-        names = getattr(codec, "c_name", "")
-        if codec is None or "__bpf_usdt_spec" not in names:
-            raise ObjectError(f"the values of {SPECS} have no type __bpf_usdt_spec, but {names or 'none'}")
-        self._codec = codec
         self._returned: list[int] = []
         self._unused = iter(range(self.map.max_entries))
 
@@ -77,12 +72,18 @@ class UsdtSpecs:
         self._returned += numbers
 
     def write(self, number: int, arguments: list[UsdtArgument], cookie: int) -> None:
-        """Fill a spec."""
-        self.map[number] = {
-            "args": [self._fields(argument) for argument in arguments] + [{}] * (MAX_ARGUMENTS - len(arguments)),
-            "usdt_cookie": cookie,
-            "arg_cnt": len(arguments),
-        }
+        """Fill a spec.
+
+        Raises:
+            ObjectError: the object's specs have no fields for such arguments.
+        """
+        described: list[dict[str, Any]] = [self._fields(argument) for argument in arguments]
+        described += [{}] * (MAX_ARGUMENTS - len(arguments))
+        try:
+            self.map[number] = {"args": described, "usdt_cookie": cookie, "arg_cnt": len(arguments)}
+        except (TypeError, ValueError) as error:
+            what = "the object was compiled with a usdt.bpf.h that has no place for this (libbpf's has it since 1.7)"
+            raise ObjectError(f"{what}: {error}") from None
 
     def _fields(self, argument: UsdtArgument) -> dict[str, Any]:
         fields: dict[str, Any] = {

@@ -449,3 +449,47 @@ def test_program_in_a_container(loaded: Object, target: Path, tmp_path: Path) ->
                 before = loaded.globals["runs"]
                 running.say("e")
                 assert loaded.globals["runs"] == before + 3
+
+
+PROGRAM_OF_32_BITS = """
+static long call(long number, long first, long second, long third)
+{
+	asm volatile("int $0x80" : "+a"(number) : "b"(first), "c"(second), "d"(third) : "memory");
+	return number;
+}
+
+void _start(void)
+{
+	char letter;
+
+	while (call(3, 0, (long) &letter, 1) == 1) {
+		if (letter != '\\n') {
+			volatile int local = letter;
+
+			asm volatile("990: nop\\n"
+				".pushsection .note.stapsdt,\\"?\\",\\"note\\"\\n.balign 4\\n"
+				".4byte 992f-991f, 994f-993f, 3\\n991: .asciz \\"stapsdt\\"\\n992: .balign 4\\n"
+				"993: .4byte 990b, 0, 0\\n.asciz \\"small\\"\\n.asciz \\"event\\"\\n"
+				".asciz \\"-4@%0 -4@%1 -4@$-9\\"\\n994: .balign 4\\n.popsection\\n" :: "r"(-5), "m"(local));
+			call(4, 1, (long) "x\\n", 2);
+		}
+	}
+	call(1, 0, 0, 0);
+}
+"""
+
+
+def test_program_of_32_bits(loaded: Object, target: Path, tmp_path: Path) -> None:
+    """Its registers are the lower halves of those of the kernel."""
+    source, output = tmp_path / "small.c", tmp_path / "small"
+    source.write_text(PROGRAM_OF_32_BITS)
+    flags = ["-m32", "-O1", "-fno-pic", "-no-pie", "-nostdlib", "-static", "-ffreestanding"]
+    if subprocess.run(["gcc", *flags, "-o", output, source], capture_output=True).returncode:
+        pytest.skip("the compiler makes no programs of 32 bits")
+    try:
+        running = Target(str(output))
+    except OSError:
+        pytest.skip("the kernel runs no programs of 32 bits")
+    with running, loaded.programs["on_probe"].attach_usdt(str(output), "small", "event", pid=running.pid):
+        running.say("A")
+        assert seen(loaded) == [-5, ord("A"), -9]
