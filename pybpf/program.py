@@ -233,6 +233,7 @@ class Program:
     # Attaching it: each method is the function of the same name in pybpf.links, which says what may go wrong.
 
     if TYPE_CHECKING:
+        attach_breakpoint = links.attach_breakpoint
         attach_cgroup = links.attach_cgroup
         attach_freplace = links.attach_freplace
         attach_iter = links.attach_iter

@@ -93,7 +93,7 @@ class ProbeEvent:
 
     __slots__ = ("_file", "group", "id", "name")
 
-    def __init__(self, kind: str, place: str, *, offset: int, is_return: bool) -> None:
+    def __init__(self, kind: str, place: str, *, offset: int, is_return: bool, maxactive: int = 0) -> None:
         """Makes the event.
 
         Args:
@@ -101,6 +101,7 @@ class ProbeEvent:
             place: the function's name, or the path of the binary.
             offset: bytes from the function's start, or from the start of the file.
             is_return: probe the return of the function.
+            maxactive: of a kernel function: so many calls may be under way; 0 for the kernel's choice (Linux 4.12).
 
         Raises:
             ValueError: the place holds blanks, which the file's grammar cannot say.
@@ -115,7 +116,7 @@ class ProbeEvent:
         where = f"{place}+{offset:#x}" if kind == "kprobe" else f"{place}:{offset:#x}"
         if kind == "kprobe" and is_return and not offset:
             where = place
-        self._write(f"{'r' if is_return else 'p'}:{self.group}/{self.name} {where}")
+        self._write(f"{'r' if is_return else 'p'}{maxactive or ''}:{self.group}/{self.name} {where}")
         try:
             self.id = _read_number(f"{directory}/events/{self.group}/{self.name}/id")
         except BaseException:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from pybpf.links.kprobe import attach_kprobe, attach_kretprobe, attach_kretsyscall, attach_ksyscall
     from pybpf.links.kprobe_multi import attach_kprobe_multi
     from pybpf.links.lirc import attach_lirc
+    from pybpf.links.many import ManyLink
     from pybpf.links.netfilter import attach_netfilter
     from pybpf.links.netns import attach_netns
-    from pybpf.links.perf_event import attach_perf_event, attach_perf_fd
+    from pybpf.links.perf_event import attach_breakpoint, attach_perf_event, attach_perf_fd
     from pybpf.links.raw_tracepoint import attach_raw_tracepoint
     from pybpf.links.route import attach_lwt
     from pybpf.links.socket import attach_reuseport, attach_socket_filter
@@ -52,6 +53,7 @@ _HOME = {
     "AttachedProgram": "attached",
     "DirectAttachment": "direct",
     "IterLink": "iter",
+    "ManyLink": "many",
     "NetlinkXDP": "xdp_netlink",
     "StructOpsLink": "struct_ops",
     "TcFilter": "tc",
@@ -60,6 +62,7 @@ _HOME = {
     "XDPStatus": "xdp_netlink",
     "add_clsact": "tc",
     "attach": "auto",
+    "attach_breakpoint": "perf_event",
     "attach_cgroup": "cgroup",
     "attach_freplace": "trace",
     "attach_iter": "iter",
@@ -107,6 +110,7 @@ __all__ = [
     "IterLink",
     "Link",
     "Links",
+    "ManyLink",
     "NetlinkXDP",
     "PerfLink",
     "StructOpsLink",
@@ -116,6 +120,7 @@ __all__ = [
     "XDPStatus",
     "add_clsact",
     "attach",
+    "attach_breakpoint",
     "attach_cgroup",
     "attach_freplace",
     "attach_iter",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.btf.codec import Codec
+    from pybpf.btf.reader import BTF
     from pybpf.links.base import Attachable
     from pybpf.syscall import FD, FdLike
 
@@ -37,7 +38,12 @@ READ_SIZE = 1 << 16
 class IterLink(Link):
     """A link of an iterator. Each of its reading methods runs the iterator from the start."""
 
-    __slots__ = ()
+    __slots__ = ("_btf",)
+
+    def __init__(self, fd: FD | None, kind: str, target: str, btf: BTF | None = None) -> None:
+        """`btf` is the type information of the program's object, for the names of records."""
+        super().__init__(fd, kind, target)
+        self._btf = btf
 
     def open(self) -> FD:
         """Starts a run and gives the file to read it from.
@@ -74,12 +80,17 @@ class IterLink(Link):
         if rest:
             yield rest.decode("utf-8", "replace")
 
-    def records(self, codec: Codec) -> Iterator[Any]:
+    def records(self, codec: Codec | str) -> Iterator[Any]:
         """The records of one type that one run writes (with bpf_seq_write), decoded.
 
+        Args:
+            codec: of the type; or the name of a struct of the program's object.
+
         Raises:
-            ObjectError: the run ends in the middle of a record.
+            ObjectError: the run ends in the middle of a record; the object has no such struct.
         """
+        if isinstance(codec, str):
+            codec = self._codec(codec)
         size = codec.size
         rest = b""
         for piece in self.chunks():
@@ -91,6 +102,15 @@ class IterLink(Link):
             raise ObjectError(
                 f"{self._words()}: the last {len(rest)} bytes are not a whole {codec.c_name} ({size} bytes)"
             )
+
+    def _codec(self, name: str) -> Codec:
+        from pybpf.btf.codec import codec
+        from pybpf.btf.kinds import KIND_STRUCT
+
+        found = self._btf.get(name, KIND_STRUCT) if self._btf is not None else None
+        if self._btf is None or found is None:
+            raise ObjectError(f"{self._words()}: its program's object has no struct {name!r}")
+        return codec(self._btf, found.id)
 
 
 def attach_iter(
@@ -134,7 +154,7 @@ def attach_iter(
     finally:
         if held is not None:
             held.close()
-    return IterLink(fd, "iter", target)
+    return IterLink(fd, "iter", target, program.btf)
 
 
 def _iter_info(

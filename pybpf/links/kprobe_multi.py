@@ -32,6 +32,7 @@ def attach_kprobe_multi(
     *,
     addresses: Sequence[int] = (),
     cookies: Sequence[int] = (),
+    cookie: int = 0,
     retprobe: bool = False,
 ) -> Link:
     """Attaches a program to many kernel functions with one link. Since Linux 5.18.
@@ -42,6 +43,7 @@ def attach_kprobe_multi(
         functions: a name, a pattern such as ``"tcp_*"``, or a list of names.
         addresses: addresses of functions, in place of names.
         cookies: one number for each function, which bpf_get_attach_cookie() gives to the program. Not with a pattern.
+        cookie: one number for all of them.
         retprobe: attach to the returns.
 
     Raises:
@@ -67,6 +69,10 @@ def attach_kprobe_multi(
             places, names = matching_addresses(names[0]), []
         except BPFError as error:
             raise refused(error, f"{what}: {error.what}") from None
+    if cookie:
+        if cookies:
+            raise ValueError("give cookie or cookies")
+        cookies = [cookie] * len(names or places)
     if cookies and len(cookies) != len(names or places):
         raise ValueError(f"{len(cookies)} cookies for {len(names or places)} functions")
     try:

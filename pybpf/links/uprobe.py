@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import errno
 
-from pybpf.errors import BPFError, NotSupportedError
+from pybpf.constants import BPF_TRACE_UPROBE_MULTI, BPF_TRACE_UPROBE_SESSION
+from pybpf.errors import BPFError, BPFNotFoundError, NotSupportedError
 from pybpf.links.perf import PARANOID_HINT, attach_perf, check_mode, open_event, open_tracepoint, pmu_shift, pmu_type
 from pybpf.links.refusal import CAP_PERFMON, attaching, permission_hints, refused
 from pybpf.symbols.binary import find_binary
+from pybpf.symbols.glob import is_pattern
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybpf.links.base import Attachable, PerfLink
+    from pybpf.links.base import Attachable, Link, PerfLink
 
 NO_UPROBES_HINT = "This kernel was built without uprobes (CONFIG_UPROBE_EVENTS)"
 
@@ -32,14 +34,16 @@ def attach_uprobe(
     cookie: int = 0,
     ref_ctr_offset: int = 0,
     mode: str = "auto",
-) -> PerfLink:
+) -> Link:
     """Attaches a program to a function, or to an instruction, of an executable or library. Since Linux 4.1.
 
     Args:
         program: of type kprobe.
-        path: the file; a name without a slash is looked up as a library or program; ``archive.zip!/lib.so`` is a
-            member of an archive.
-        symbol: the function, perhaps with a version: ``"pthread_create@GLIBC_2.34"``. Empty: `offset` alone counts.
+        path: the file; a name without a slash is looked up as a library or program, in what the process has mapped
+            first if one is given; ``archive.zip!/lib.so`` is a member of an archive.
+        symbol: the function, perhaps with a version: ``"pthread_create@GLIBC_2.34"``. Empty: `offset` alone counts. A
+            pattern such as ``"gnutls_*"`` stands for every function that fits it: with one link if the program was
+            loaded for uprobe.multi or uprobe.session, else with a uprobe for each, as `pybpf.links.many` says.
         offset: bytes from the function's start, or from the start of the file (of the member, in an archive).
         pid: only this process; -1 for all, 0 for the caller.
         cookie: a number that bpf_get_attach_cookie() gives to the program (Linux 5.15).
@@ -53,6 +57,10 @@ def attach_uprobe(
         NotSupportedError: the kernel has no uprobes, no cookies, or no reference counters.
         BPFPermissionError: a capability is missing.
     """
+    if is_pattern(symbol):
+        if offset or ref_ctr_offset:
+            raise ValueError("an offset or a reference counter goes with a function's name, not with a pattern")
+        return _attach_matching(program, path, symbol, False, pid, cookie, mode)
     return _attach(program, path, symbol, offset, False, pid, cookie, ref_ctr_offset, mode)
 
 
@@ -66,13 +74,15 @@ def attach_uretprobe(
     cookie: int = 0,
     ref_ctr_offset: int = 0,
     mode: str = "auto",
-) -> PerfLink:
+) -> Link:
     """Attaches a program to the return of a function. Arguments and errors are those of `attach_uprobe`.
 
     `offset` is of use only without a symbol: it then has to be that of a function's first instruction.
     """
     if symbol and offset:
         raise ValueError("a return probe sits on a whole function: give no offset with the symbol")
+    if is_pattern(symbol):
+        return _attach_matching(program, path, symbol, True, pid, cookie, mode)
     return _attach(program, path, symbol, offset, True, pid, cookie, ref_ctr_offset, mode)
 
 
@@ -85,6 +95,35 @@ def locate(path: str, symbol: str, offset: int, pid: int = -1) -> tuple[str, int
         return binary_path, offset
     with Binary(binary_path) as binary:
         return binary.path, (binary.offset(symbol) if symbol else binary.base) + offset
+
+
+def _attach_matching(
+    program: Attachable, path: str, pattern: str, is_return: bool, pid: int, cookie: int, mode: str
+) -> Link:
+    """On every function that fits the pattern."""
+    if program.attach_type_number in (BPF_TRACE_UPROBE_MULTI, BPF_TRACE_UPROBE_SESSION):
+        from pybpf.links.uprobe_multi import attach_uprobe_multi
+
+        return attach_uprobe_multi(program, path, pattern, pid=pid, cookie=cookie, retprobe=is_return)
+    from pybpf.links.many import attach_each
+    from pybpf.symbols.elf import Binary
+
+    kind = "uretprobe" if is_return else "uprobe"
+    what = attaching(program, f"{kind} {path}:{pattern}")
+    try:
+        with Binary(find_binary(path, pid)) as binary:
+            places = dict(binary.matches(pattern))
+            file = binary.path
+    except BPFError as error:
+        raise refused(error, f"{what}: {error.what}") from None
+    if not places:
+        raise BPFNotFoundError(errno.ENOENT, "open", f"{what}: no function of {file} fits the pattern")
+    return attach_each(
+        kind,
+        f"{path}:{pattern}",
+        places,
+        lambda name: _attach(program, file, "", places[name], is_return, pid, cookie, 0, mode),
+    )
 
 
 def _attach(

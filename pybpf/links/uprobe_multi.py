@@ -32,6 +32,7 @@ def attach_uprobe_multi(
     offsets: Sequence[int] = (),
     pid: int = -1,
     cookies: Sequence[int] = (),
+    cookie: int = 0,
     ref_ctr_offsets: Sequence[int] = (),
     retprobe: bool = False,
 ) -> Link:
@@ -45,6 +46,7 @@ def attach_uprobe_multi(
         offsets: offsets in the file, in place of symbols.
         pid: only this process; -1 for all, 0 for the caller.
         cookies: one number for each place, which bpf_get_attach_cookie() gives to the program. Not with a pattern.
+        cookie: one number for all of them.
         ref_ctr_offsets: for each place, where a counter is that the kernel raises (0: none). Not with a pattern.
         retprobe: attach to the returns.
 
@@ -70,6 +72,10 @@ def attach_uprobe_multi(
         file, places = _locate(path, pid, names, pattern, offsets)
     except BPFError as error:
         raise refused(error, f"{what}: {error.what}") from None
+    if cookie:
+        if cookies:
+            raise ValueError("give cookie or cookies")
+        cookies = [cookie] * len(places)
     for name, values in (("cookies", cookies), ("ref_ctr_offsets", ref_ctr_offsets)):
         if values and len(values) != len(places):
             raise ValueError(f"{len(values)} {name} for {len(places)} places")

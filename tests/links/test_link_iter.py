@@ -92,6 +92,19 @@ def test_more_than_one_buffer_is_read_whole(task_iterator: Program) -> None:
         assert {os.getppid(), os.getpid()} <= set(found)
 
 
+def test_records_by_name(task_iterator: Program) -> None:
+    """The name of a struct of the program's object."""
+    builder = BTFBuilder(sys.byteorder)
+    builder.add_struct("entry", 8, [("pid", builder.add_int("long", 8, 64, 1), 0, 0)])
+    with links.attach_iter(task_iterator) as link, pytest.raises(ObjectError, match="object has no struct 'entry'"):
+        list(link.records("entry"))
+    task_iterator.btf = BTF.from_bytes(builder.to_bytes())
+    with links.attach_iter(task_iterator) as link:
+        assert os.getpid() in {entry.pid for entry in link.records("entry")}
+        with pytest.raises(ObjectError, match="object has no struct 'other'"):
+            list(link.records("other"))
+
+
 def test_records_that_are_cut_short(task_iterator: Program) -> None:
     builder = BTFBuilder(sys.byteorder)
     builder.add_struct("odd", 7, [])

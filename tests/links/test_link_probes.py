@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
@@ -28,8 +29,10 @@ from link_programs import Counter, exit_with, keep_cookie
 
 from pybpf import constants as c
 from pybpf import links
-from pybpf.errors import BPFError, BPFNotFoundError, NotSupportedError
+from pybpf.errors import BPFError, BPFNotFoundError, BPFPermissionError, NotSupportedError
 from pybpf.links.kprobe import has_kprobes
+from pybpf.links.many import attach_each
+from pybpf.links.perf_names import event_numbers
 from pybpf.links.uprobe import locate
 from pybpf.program import Program
 from pybpf.symbols import find_binary, function_offset, kernel_addresses
@@ -117,6 +120,68 @@ def test_kprobe_cookie(loader: Callable[..., Program], counter: Counter) -> None
     with links.attach_kprobe(program, "security_task_getsid", cookie=99):
         get_sid()
         assert counter.value == 99
+
+
+@pytest.mark.parametrize("attach", [links.attach_kprobe, links.attach_kretprobe])
+@pytest.mark.usefixtures("kprobes")
+def test_kprobe_on_a_pattern(
+    counting: Callable[..., Program], counter: Counter, attach: Callable[..., links.Link]
+) -> None:
+    program = counting(c.BPF_PROG_TYPE_KPROBE)
+
+    def attach_it() -> links.Link:
+        link = attach(program, "security_task_get[sp]*".replace("[sp]", "?"))
+        assert isinstance(link, links.ManyLink)
+        assert {"security_task_getsid", "security_task_getpgid"} <= {one.target for one in link.links}
+        return link
+
+    attach_and_fire(counter, attach_it, get_sid)
+    with pytest.raises(BPFNotFoundError, match="no traceable kernel function fits the pattern"):
+        attach(program, "no_such_*")
+
+
+@pytest.mark.usefixtures("kprobes")
+def test_kprobe_on_a_pattern_that_only_partly_works(counting: Callable[..., Program], counter: Counter) -> None:
+    """What cannot be probed is told; nothing at all is an error."""
+    program = counting(c.BPF_PROG_TYPE_KPROBE)
+    link = attach_each(
+        "kprobe", "two", ["security_task_getsid", "no_such_function"], lambda name: links.attach_kprobe(program, name)
+    )
+    with link:
+        assert [name for name, _ in link.failed] == ["no_such_function"]
+        assert repr(link) == "<ManyLink kprobe two: 1 links, 1 failed>"
+        get_sid()
+        assert counter.value == 1
+    with pytest.raises(BPFNotFoundError, match="no function 'no_such'"):
+        attach_each("kprobe", "one", ["no_such"], lambda name: links.attach_kprobe(program, name))
+
+
+@pytest.mark.usefixtures("kprobes")
+def test_kprobe_on_a_pattern_by_one_link(loader: Callable[..., Program], counter: Counter) -> None:
+    needs_fprobe()
+    program = loader(
+        c.BPF_PROG_TYPE_KPROBE,
+        [*keep_cookie(counter.fileno()), *exit_with(0)],
+        attach_type=c.BPF_TRACE_KPROBE_MULTI,
+    )
+    with links.attach_kprobe(program, "security_task_gets?d", cookie=9) as link:
+        assert link.kind == "kprobe_multi"
+        get_sid()
+        assert counter.value == 9
+
+
+@pytest.mark.usefixtures("kprobes")
+def test_kretprobe_of_many_calls_at_once(counting: Callable[..., Program], counter: Counter) -> None:
+    program = counting(c.BPF_PROG_TYPE_KPROBE)
+
+    def attach_it() -> links.Link:
+        link = links.attach_kretprobe(program, "security_task_getsid", maxactive=100)
+        assert "r100:kretprobes/pybpf_" in probe_events()
+        return link
+
+    attach_and_fire(counter, attach_it, get_sid)
+    with pytest.raises(ValueError, match="maxactive is not negative"):
+        links.attach_kretprobe(program, "security_task_getsid", maxactive=-1)
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -244,6 +309,57 @@ def test_uprobe_at_a_file_offset(counting: Callable[..., Program], counter: Coun
     program = counting(c.BPF_PROG_TYPE_KPROBE)
     offset = function_offset(libc(), "getppid")
     attach_and_fire(counter, lambda: links.attach_uprobe(program, libc(), offset=offset), get_ppid)
+
+
+@pytest.mark.parametrize("attach", [links.attach_uprobe, links.attach_uretprobe])
+def test_uprobe_on_a_pattern(
+    counting: Callable[..., Program], counter: Counter, attach: Callable[..., links.Link]
+) -> None:
+    program = counting(c.BPF_PROG_TYPE_KPROBE)
+
+    def attach_it() -> links.Link:
+        link = attach(program, LIBC, "getp?id", pid=0)
+        assert isinstance(link, links.ManyLink)
+        assert len(link.links) > 1
+        return link
+
+    attach_and_fire(counter, attach_it, get_ppid)
+    with pytest.raises(BPFNotFoundError, match=r"uprobe|uretprobe libc.so.6:no_such_\*: no function of"):
+        attach(program, LIBC, "no_such_*")
+
+
+def test_uprobe_on_a_pattern_by_one_link(loader: Callable[..., Program], counter: Counter) -> None:
+    needs_attach_type("BPF_TRACE_UPROBE_MULTI")
+    program = loader(
+        c.BPF_PROG_TYPE_KPROBE,
+        [*keep_cookie(counter.fileno()), *exit_with(0)],
+        attach_type=c.BPF_TRACE_UPROBE_MULTI,
+    )
+    with links.attach_uprobe(program, LIBC, "getppi?", pid=0, cookie=3) as link:
+        assert link.kind == "uprobe_multi"
+        get_ppid()
+        assert counter.value == 3
+
+
+def test_uprobe_of_a_library_that_only_the_process_has(
+    counting: Callable[..., Program], counter: Counter, tmp_path: Path
+) -> None:
+    """A name is looked up in what the process has mapped: here a library that no directory of libraries has."""
+    library = tmp_path / "libmapped.so.6"
+    library.write_bytes(Path(libc()).read_bytes())
+    text = next(one for one in Binary(str(library)).__enter__().segments if one.is_code)
+    program = counting(c.BPF_PROG_TYPE_KPROBE)
+    with pytest.raises(BPFNotFoundError, match="library 'libmapped.so.6' is not found"):
+        links.attach_uprobe(program, library.name, "getppid", pid=0)
+    start = text.offset // mmap.PAGESIZE * mmap.PAGESIZE
+    with library.open("rb") as file:
+        mapped = mmap.mmap(
+            file.fileno(), mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC, offset=start
+        )
+    with mapped, links.attach_uprobe(program, library.name, "getppid", pid=0) as link:
+        if has_enumerator("bpf_perf_event_type", "BPF_PERF_EVENT_UPROBE"):
+            assert link.info().file_name == str(library)
+    library.unlink()
 
 
 def test_uprobe_of_another_process_only(counting: Callable[..., Program], counter: Counter) -> None:
@@ -464,6 +580,92 @@ def test_perf_event_that_was_opened_before(counting: Callable[..., Program], cou
     with link, mmap.mmap(-1, mmap.PAGESIZE) as memory:
         memory[0] = 1
         assert counter.value >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("page-faults", (1, 2)),
+        ("instructions", (0, 1)),
+        ("L1-dcache-loads", (3, 0)),
+        ("LLC-load-misses", (3, 0x10002)),
+        ("dTLB-store-misses", (3, 0x10103)),
+        ("L1-icache-prefetches", (3, 0x201)),
+        ("branch-loads", (3, 5)),
+        ("r1a8", (4, 0x1A8)),
+    ],
+)
+def test_event_names(name: str, numbers: tuple[int, int]) -> None:
+    assert event_numbers(name) == numbers
+
+
+@pytest.mark.parametrize("name", ["", "r", "rx", "LLC", "LLC-loads-misses", "L9-loads", "LLC-load-hits"])
+def test_event_names_that_are_none(name: str) -> None:
+    with pytest.raises(ValueError, match="unknown event"):
+        event_numbers(name)
+
+
+@pytest.mark.parametrize("event", ["instructions", "L1-dcache-loads", "r00c0"])
+def test_perf_event_of_hardware(counting: Callable[..., Program], counter: Counter, event: str) -> None:
+    program = counting(c.BPF_PROG_TYPE_PERF_EVENT)
+    try:
+        group = links.attach_perf_event(program, event, period=10_000, pid=0)
+    except BPFNotFoundError as error:
+        assert "does not count this event" in str(error)
+        return  # virtual machines have no such counters
+    with group:
+        burn(0.1)
+        assert counter.value > 0
+
+
+@pytest.mark.parametrize("access", ["w", "rw", "x"])
+def test_breakpoint(counting: Callable[..., Program], counter: Counter, access: str) -> None:
+    program = counting(c.BPF_PROG_TYPE_PERF_EVENT)
+    memory = (ctypes.c_uint32 * 4)()
+    function = ctypes.CDLL(None).getppid
+    address = ctypes.addressof(memory) if access != "x" else ctypes.cast(function, ctypes.c_void_p).value
+
+    def fire() -> None:
+        memory[0] = 1
+        function()
+
+    try:
+        group = links.attach_breakpoint(program, address, access=access)
+    except BPFNotFoundError as error:
+        pytest.skip(f"this machine has no breakpoints: {error}")
+    assert [link.target for link in group] == [f"{address:#x}"]
+    with group:
+        before = counter.value
+        fire()
+        assert counter.value > before
+
+    def is_quiet() -> bool:
+        before = counter.value
+        fire()
+        return counter.value == before
+
+    assert eventually(is_quiet)
+
+
+def test_breakpoint_arguments(counting: Callable[..., Program]) -> None:
+    program = counting(c.BPF_PROG_TYPE_PERF_EVENT)
+    with pytest.raises(ValueError, match="access is one of r, w, rw, x"):
+        links.attach_breakpoint(program, 0x1000, access="z")
+    with pytest.raises(BPFNotFoundError, match="attaching 'probe' to breakpoint no_such_symbol.*kallsyms"):
+        links.attach_breakpoint(program, "no_such_symbol")
+    with pytest.raises(BPFError, match="breakpoint 0x1001"):
+        links.attach_breakpoint(program, 0x1001, length=3)
+
+
+def test_breakpoint_in_the_kernel(counting: Callable[..., Program], counter: Counter) -> None:
+    """On a variable of the kernel that each timer tick writes."""
+    program = counting(c.BPF_PROG_TYPE_PERF_EVENT, everywhere=True)
+    try:
+        group = links.attach_breakpoint(program, "jiffies", length=8, pid=-1)
+    except (BPFNotFoundError, BPFPermissionError) as error:
+        pytest.skip(f"this machine has no breakpoints in the kernel: {error}")
+    with group:
+        assert eventually(lambda: counter.value > 0)
 
 
 def test_perf_event_arguments(counting: Callable[..., Program]) -> None:
