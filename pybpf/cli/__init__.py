@@ -12,6 +12,7 @@ Exit codes:
 | 5 | the verifier rejected a program |
 | 6 | this kernel lacks what the object needs (BTF, a type, a field, a feature) |
 | 7 | it loaded, but nothing could be attached |
+| 8 | a program costs the verifier more than its budget |
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ EXIT_PRIVILEGES = 4
 EXIT_VERIFIER = 5
 EXIT_KERNEL_LACKS = 6
 EXIT_NOT_ATTACHED = 7
+EXIT_BUDGET = 8
 
 
 def _parser() -> ArgumentParser:
     from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
     from pybpf import __version__
-    from pybpf.cli import check, doctor, features, kernels, prog, run
+    from pybpf.cli import check, doctor, features, kernels, prog, run, verify
 
     codes = (__doc__ or "").partition("Exit codes:")[2].replace("|---|---|\n", "").replace("| code | meaning |\n", "")
     epilog = "exit codes:\n" + "\n".join(line.strip("| ").replace(" | ", "  ") for line in codes.strip().splitlines())
@@ -50,7 +52,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pybpf {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (run, check, doctor, features, kernels, prog):
+    for module in (run, check, doctor, features, kernels, prog, verify):
         module.add_command(commands)
     return parser
 

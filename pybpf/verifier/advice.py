@@ -433,7 +433,7 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     # What the loader left in the program
     (
         "co-re",
-        r"failed to resolve CO-RE relocation (?P<what>.*)",
+        r"failed to resolve CO-RE relocation <\w+> (?:\[\d+\] )?(?P<what>.*?)(?: \(.*)?",
         "this kernel has no {what}, and the program gets to where it is used",
         "Ask first: `if (bpf_core_field_exists(p->field))` (or bpf_core_type_exists(), bpf_core_enum_value_exists()), "
         "and "
