@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,16 +83,17 @@ def test_slices_are_of_whole_records_in_file_order() -> None:
 
 
 def test_longer_records_are_kept_whole() -> None:
-    btf, first, _ = strings()
-    func = area("little", 12, [(first, [(0, 5, 77), (8, 6, 78)])])
-    ext = BTFExt.from_bytes(section("little", func, b"", b""), btf)
+    btf, first, _ = strings(sys.byteorder)
+    func = area(sys.byteorder, 12, [(first, [(0, 5, 77), (8, 6, 78)])])
+    ext = BTFExt.from_bytes(section(sys.byteorder, func, b"", b""), btf)
     records = ext.func_info["tp/first"]
     assert (records.record_size, len(records), records.offsets) == (12, 2, (0, 8))
-    assert records.slice(8, 16) == struct.pack("<3I", 8, 6, 78)
-    foreign, first, _ = strings("big")
-    func = area("big", 12, [(first, [(0, 5, 77)])])
+    assert records.slice(8, 16) == struct.pack("=3I", 8, 6, 78)
+    other = "big" if sys.byteorder == "little" else "little"
+    foreign, first, _ = strings(other)
+    func = area(other, 12, [(first, [(0, 5, 77)])])
     with pytest.raises(BTFError, match="foreign"):
-        BTFExt.from_bytes(section("big", func, b"", b""), foreign)
+        BTFExt.from_bytes(section(other, func, b"", b""), foreign)
 
 
 def test_a_section_that_comes_twice() -> None:

@@ -119,7 +119,7 @@ def test_an_index_of_something_else_is_not_opened() -> None:
 def resealed(image: bytes, offset: int, value: int) -> bytes:
     """The image with a changed field in its header, whose checksum is right again."""
     head = bytearray(image[: index._HEADER.size])
-    struct.pack_into("=I", head, offset, value)
+    struct.pack_into("=Q" if offset == 16 else "=I", head, offset, value)  # the file's size has eight bytes
     return bytes(head) + struct.pack("=I", crc32(head)) + image[index._HEADER.size + 4 :]
 
 

@@ -180,13 +180,24 @@ def test_closing_from_another_thread_ends_the_loop(pair: tuple[Emitter, EventSou
     emitter, source = pair
     emitter.run(1)
 
-    async def main() -> list[int]:
-        return [plain(value) async for value in source]
+    received: list[int] = []
+    arrived = threading.Event()
 
-    timer = threading.Timer(0.05, source.close)
-    timer.start()
-    assert asyncio.run(asyncio.wait_for(main(), 10)) == [0]
-    timer.join()
+    async def main() -> None:
+        async for value in source:
+            received.append(plain(value))
+            arrived.set()
+
+    def close_while_it_waits() -> None:
+        arrived.wait(10)
+        time.sleep(0.05)
+        source.close()
+
+    thread = threading.Thread(target=close_while_it_waits)
+    thread.start()
+    asyncio.run(asyncio.wait_for(main(), 20))
+    thread.join()
+    assert received == [0]
     assert not source._unreleased
 
 

@@ -54,7 +54,7 @@ def test_set_and_get(numbers: ArrayMap) -> None:
     assert list(numbers.values()) == [1, 0, 0, (1 << 63) + 1, 0, 0, 0, 0, 0, 2]
     numbers.clear()
     assert set(numbers.values()) == {0}
-    assert numbers[b"\3\0\0\0"] == 0
+    assert numbers[struct.pack("=I", 3)] == 0
 
 
 @pytest.mark.parametrize("index", [-1, 10, 1 << 32, -(1 << 40)])
