@@ -6,6 +6,7 @@ import os
 import sys
 
 import pytest
+from lacking import jit_needed, needs_enumerator, needs_function
 
 from pybpf import Program
 from pybpf.asm import Assembler, assemble, r0, r1, r2, r3, r4, r10, u32, u64
@@ -79,6 +80,7 @@ def test_a_global_variable() -> None:
 
 
 def test_subprograms_and_callbacks() -> None:
+    needs_enumerator("bpf_func_id", "BPF_FUNC_loop")
     main = Assembler("main", "syscall")
     main.store(u64[r10 - 8], 0)
     main.mov(r1, 10)
@@ -100,17 +102,19 @@ def test_subprograms_and_callbacks() -> None:
     twice.mov(r0, r1)
     twice.add(r0, r1)
     twice.exit()
-    with Program.from_asm([main, body, twice]) as program:
+    with jit_needed(), Program.from_asm([main, body, twice]) as program:
         assert program.test_run().retval == 2 * sum(range(10))
 
 
 def test_kernel_functions_by_name() -> None:
+    needs_function("bpf_rcu_read_lock")
     source = "call bpf_rcu_read_lock; call bpf_rcu_read_unlock; r0 = 7; exit"
-    with Program.from_asm(source, "syscall") as program:
+    with jit_needed(), Program.from_asm(source, "syscall") as program:
         assert program.test_run().retval == 7
 
 
 def test_kernel_symbols_by_name() -> None:
+    needs_enumerator("bpf_prog_type", "BPF_PROG_TYPE_SYSCALL")
     from pybpf.symbols.kallsyms import kernel_addresses
 
     (address,) = set(kernel_addresses(["do_exit"])["do_exit"])

@@ -43,7 +43,7 @@ def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def split(name: str) -> bytes:
-    builder = BTFBuilder(base=BTF.from_bytes(every_kind()))
+    builder = BTFBuilder(base=BTF.from_bytes(every_kind(sys.byteorder)))
     builder.add_struct(name, 4, [("pid", 1, 0)])
     return builder.to_bytes()
 
@@ -231,11 +231,11 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_index_of_another_kernel_is_ignored(sysfs: Path) -> None:
-    (sysfs / "vmlinux").write_bytes(every_kind())
+    (sysfs / "vmlinux").write_bytes(every_kind(sys.byteorder))
     kernel.warm()
     kernel.clear_cache()
     assert kernel.vmlinux().is_indexed
-    (sysfs / "vmlinux").write_bytes(every_kind().replace(b"event", b"other"))
+    (sysfs / "vmlinux").write_bytes(every_kind(sys.byteorder).replace(b"event", b"other"))
     kernel.clear_cache()
     assert not kernel.vmlinux().is_indexed
     assert kernel.vmlinux().get("event") is None
@@ -243,7 +243,7 @@ def test_an_index_of_another_kernel_is_ignored(sysfs: Path) -> None:
 
 
 def test_the_kernel_may_have_no_build_id(sysfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (sysfs / "vmlinux").write_bytes(every_kind())
+    (sysfs / "vmlinux").write_bytes(every_kind(sys.byteorder))
     monkeypatch.setattr(kernel, "NOTES", str(tmp_path / "no notes"))
     boot_id = tmp_path / "boot_id"
     monkeypatch.setattr(kernel, "BOOT_ID", str(boot_id))
@@ -278,7 +278,7 @@ def test_where_the_kernel_is_looked_for(sysfs: Path, tmp_path: Path) -> None:
         kernel.vmlinux()
     release = os.uname().release
     (tmp_path / f"boot-{release}").write_bytes(b"\x7fELF and nothing else")
-    (tmp_path / f"second-{release}").write_bytes(every_kind())
+    (tmp_path / f"second-{release}").write_bytes(every_kind(sys.byteorder))
     assert kernel.vmlinux().find("event").kind == kinds.KIND_STRUCT
     kernel.clear_cache()
     (sysfs / "vmlinux").write_bytes(b"not BTF, but there")
@@ -287,7 +287,7 @@ def test_where_the_kernel_is_looked_for(sysfs: Path, tmp_path: Path) -> None:
 
 
 def test_modules(sysfs: Path) -> None:
-    (sysfs / "vmlinux").write_bytes(every_kind())
+    (sysfs / "vmlinux").write_bytes(every_kind(sys.byteorder))
     (sysfs / "good").write_bytes(split("good_struct"))
     (sysfs / "bad_header").write_bytes(b"nonsense")
     broken = bytearray(split("broken"))

@@ -272,15 +272,25 @@ class Drain:
         entry = builder.add_func("drain", builder.add_func_proto(number, [("ctx", pointer)]), 1)
         inner = builder.add_func("each", builder.add_func_proto(number, [("sample", pointer), ("data", pointer)]), 0)
         start = (len(body) - len(callback)) // 8
-        with syscall.btf_load(builder.to_bytes()) as btf:
-            self.program = syscall.prog_load(
-                c.BPF_PROG_TYPE_SCHED_CLS,
-                body,
-                name="drain",
-                btf_fd=btf,
-                func_info=struct.pack("IIII", 0, entry, start, inner),
-                func_info_rec_size=8,
-            )
+        log = syscall.LogBuffer(1 << 16)
+        try:
+            with syscall.btf_load(builder.to_bytes()) as btf:
+                self.program = syscall.prog_load(
+                    c.BPF_PROG_TYPE_SCHED_CLS,
+                    body,
+                    name="drain",
+                    btf_fd=btf,
+                    func_info=struct.pack("IIII", 0, entry, start, inner),
+                    func_info_rec_size=8,
+                    log_level=1,
+                    log_buffer=log,
+                )
+        except BPFError:
+            self.map.close()
+            self.control.close()
+            if "JIT" in log.text:
+                pytest.skip(f"this kernel has no JIT: {log.text.splitlines()[0]}")
+            raise
 
     def run(self) -> int:
         """How many samples were drained, or a negative errno."""
