@@ -25,10 +25,12 @@ from pybpf.symbols.usdt_arguments import INDEXED_MEMORY, MAX_ARGUMENTS, parse_ar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from pybpf.links.base import Attachable
     from pybpf.maps.loaded import LoadedMaps
+    from pybpf.spec import ObjectSpec
     from pybpf.symbols.elf import Binary
     from pybpf.symbols.usdt import UsdtProbe
     from pybpf.symbols.usdt_arguments import UsdtArgument
@@ -42,14 +44,21 @@ QUICK_PLACES = {5: bytes.fromhex("90 0f1f440000"), 10: bytes.fromhex("90 662e0f1
 
 
 class UsdtSpecs:
-    """The two maps of an object, and which specs are free. Made by the first attachment."""
+    """The two maps of an object, and which specs are free. Made by the first attachment.
 
-    def __init__(self, maps: LoadedMaps) -> None:
+    Attributes:
+        map: the specs.
+        by_address: which spec belongs to an instruction.
+        has_cookies: whether the object's programs were told when they were loaded that the kernel has cookies.
+    """
+
+    def __init__(self, maps: LoadedMaps, spec: ObjectSpec) -> None:
         """Raises ObjectError when the object has no such maps."""
         if SPECS not in maps or SPEC_OF_ADDRESS not in maps:
             raise ObjectError(f"the object has no maps {SPECS} and {SPEC_OF_ADDRESS}: include usdt.bpf.h in its source")
         self.map = maps[SPECS]
         self.by_address = maps[SPEC_OF_ADDRESS]
+        self.has_cookies = _is_true(spec, "LINUX_HAS_BPF_COOKIE")
         self._returned: list[int] = []
         self._unused = iter(range(self.map.max_entries))
 
@@ -81,6 +90,8 @@ class UsdtSpecs:
         described += [{}] * (MAX_ARGUMENTS - len(arguments))
         try:
             self.map[number] = {"args": described, "usdt_cookie": cookie, "arg_cnt": len(arguments)}
+        except ClosedError:
+            raise
         except (TypeError, ValueError) as error:
             what = "the object was compiled with a usdt.bpf.h that has no place for this (libbpf's has it since 1.7)"
             raise ObjectError(f"{what}: {error}") from None
@@ -96,6 +107,14 @@ class UsdtSpecs:
         if argument.kind == INDEXED_MEMORY:
             fields["idx_reg_off"], fields["scale_bitshift"] = argument.index, argument.shift
         return fields
+
+
+def _is_true(spec: ObjectSpec, name: str) -> bool:
+    """What an extern of the object was told when it was loaded; True for an object that does not ask."""
+    extern, kconfig = spec.externs.get(name), spec.maps.get(".kconfig")
+    if extern is None or kconfig is None or kconfig.data is None:
+        return True
+    return any(kconfig.data[extern.offset : extern.offset + extern.size])
 
 
 class UsdtLink(Link):
@@ -142,8 +161,8 @@ def attach_usdt(
     Args:
         program: of type kprobe, from an object whose source includes usdt.bpf.h.
         path: the executable or library; a name without a slash is looked up as a library or program, in what the
-            process has mapped first; ``archive.zip!/lib.so`` is a member of an archive. Empty: every file that the
-            process has mapped is looked at.
+            process has mapped first; ``archive.zip!/lib.so`` is a member of an archive. Empty: the first file with such
+            a probe that the process has mapped.
         provider: the first part of the probe's name, for example ``"python"``.
         name: the second, for example ``"gc__start"``.
         pid: only this process; -1 for all, 0 for the caller. Kernels without cookies (before 5.15) want it, except for
@@ -158,74 +177,77 @@ def attach_usdt(
         BPFPermissionError: a capability is missing.
         BPFError: E2BIG: the object's map has no room for so many specs.
     """
+    from pybpf.symbols.usdt import read_probes
+
     target = f"{path}:{provider}:{name}"
     what = attaching(program, f"usdt {target}")
     try:
         specs = _specs_of(program)
-        for file in _files(path, pid):
-            link = _attach(program, specs, file, provider, name, target, max(pid, -1), cookie)
-            if link is not None:
-                return link
+        for binary in _binaries(path, pid):
+            with binary:
+                probes = read_probes(binary, provider, name)
+                if probes:
+                    link = UsdtLink(specs, target, probes)
+                    _attach(program, binary, link, max(pid, -1), cookie)
+                    return link
     except ObjectError as error:
         raise ObjectError(f"{what}: {error}") from None
     except BPFError as error:
-        raise refused(error, f"{what}: {error.what}") from None
+        raise refused(error, f"{what}: {error.what}" if error.what else what) from None
     hint = "`readelf -n` lists the probes of a file, and so does pybpf.symbols.usdt_probes(path)"
     raise BPFNotFoundError(errno.ENOENT, "attach", f"{what}: there is no such probe", hint)
 
 
 def _specs_of(program: Attachable) -> UsdtSpecs:
-    maps = program.maps
-    if maps is None:
+    maps, spec = program.maps, program.spec
+    if maps is None or spec is None:
         raise ObjectError("the program was opened by itself: without the maps of its object it cannot read arguments")
     with maps.lock:
         if maps.usdt is None:
-            maps.usdt = UsdtSpecs(maps)
+            maps.usdt = UsdtSpecs(maps, spec.spec)
         return maps.usdt
 
 
-def _files(path: str, pid: int) -> list[str]:
-    """Where to look for the probe."""
+def _binaries(path: str, pid: int) -> Iterator[Binary]:
+    """Where to look for the probe: one file, or every file that a process has mapped."""
     from pybpf.symbols.binary import find_binary
+    from pybpf.symbols.elf import Binary
     from pybpf.symbols.process import mapped_files
 
     if path:
-        return [find_binary(path, pid)]
+        yield Binary(find_binary(path, pid))
+        return
     if pid < 0:
         raise ValueError("give a path, or the process whose files are to be looked at")
-    return mapped_files(pid)
+    for file in mapped_files(pid):
+        try:
+            yield Binary(file)
+        except (ObjectError, OSError):  # code that is in no ELF file, or whose file cannot be reached
+            continue
 
 
-def _attach(
-    program: Attachable, specs: UsdtSpecs, file: str, provider: str, name: str, target: str, pid: int, cookie: int
-) -> UsdtLink | None:
-    """The link of one file; None when it has no such probe."""
-    from pybpf.symbols.elf import Binary
-    from pybpf.symbols.usdt import read_probes
-
-    with Binary(file) as binary:
-        probes = read_probes(binary, provider, name)
-        if not probes:
-            return None
-        _check_machine(binary)
-        arguments = {probe.arguments: parse_arguments(probe.arguments, os.uname().machine) for probe in probes}
-        offsets = [probe.offset + _skipped(binary, probe) for probe in probes]
-    link = UsdtLink(specs, target, probes)
+def _attach(program: Attachable, binary: Binary, link: UsdtLink, pid: int, cookie: int) -> None:
+    """Take the specs, write them, and attach. Whatever fails, the link is closed."""
+    specs, probes = link._specs, link.probes
     try:
+        _check_machine(binary)
+        machine = os.uname().machine
+        parsed = {probe.arguments: parse_arguments(probe.arguments, machine) for probe in probes}
         numbers: dict[str, int] = {}
-        for text, parsed in arguments.items():
+        for text, arguments in parsed.items():
             numbers[text] = specs.take()
             link._numbers.append(numbers[text])
-            specs.write(numbers[text], parsed, cookie)
+            specs.write(numbers[text], arguments, cookie)
+        places = [probe.offset + _skipped(binary, probe) for probe in probes]
         cookies = [numbers[probe.arguments] for probe in probes]
         if program.attach_type_number == BPF_TRACE_UPROBE_MULTI:
-            link._fd = _attach_at_once(program, binary.path, offsets, probes, cookies, pid)
+            link._fd = _attach_at_once(program, binary.path, places, probes, cookies, pid)
         else:
-            _attach_one_by_one(program, binary, offsets, probes, cookies, pid, link)
+            for place, probe, number in zip(places, probes, cookies, strict=True):
+                _attach_one(program, binary, place, probe, number, pid, link)
     except BaseException:
         link.close()
         raise
-    return link
 
 
 def _check_machine(binary: Binary) -> None:
@@ -263,42 +285,26 @@ def _attach_at_once(
     )
 
 
-def _attach_one_by_one(
-    program: Attachable,
-    binary: Binary,
-    offsets: list[int],
-    probes: list[UsdtProbe],
-    cookies: list[int],
-    pid: int,
-    link: UsdtLink,
+def _attach_one(
+    program: Attachable, binary: Binary, place: int, probe: UsdtProbe, number: int, pid: int, link: UsdtLink
 ) -> None:
-    from pybpf import compat
+    """A uprobe of its own for one place."""
     from pybpf.links.uprobe import attach_uprobe
 
-    has_cookies = compat.has_bpf_cookie()
-    for offset, probe, number in zip(offsets, probes, cookies, strict=True):
-        if not has_cookies:
-            address = _address(binary, offset, probe.address + offset - probe.offset, pid)
-            try:
-                link._specs.by_address.put(address, number, BPF_NOEXIST)
-            except BPFExistsError:
-                raise BPFExistsError(
-                    errno.EEXIST,
-                    "attach",
-                    f"a program of this object is at the address {address:#x} already",
-                    "Without cookies (before Linux 5.15) an object has one program at each place",
-                ) from None
-            link._addresses.append(address)
-        link._uprobes.append(
-            attach_uprobe(
-                program,
-                binary.path,
-                offset=offset,
-                pid=pid,
-                cookie=number if has_cookies else 0,
-                ref_ctr_offset=probe.semaphore,
-            )
-        )
+    has_cookies = link._specs.has_cookies
+    if not has_cookies:
+        address = _address(binary, place, probe.address + place - probe.offset, pid)
+        try:
+            link._specs.by_address.put(address, number, BPF_NOEXIST)
+        except BPFExistsError:
+            what = f"a program of this object is at the address {address:#x} already"
+            hint = "Without cookies (before Linux 5.15) an object has one program at each place"
+            raise BPFExistsError(errno.EEXIST, "attach", what, hint) from None
+        link._addresses.append(address)
+    cookie = number if has_cookies else 0
+    link._uprobes.append(
+        attach_uprobe(program, binary.path, offset=place, pid=pid, cookie=cookie, ref_ctr_offset=probe.semaphore)
+    )
 
 
 def _address(binary: Binary, offset: int, own: int, pid: int) -> int:
