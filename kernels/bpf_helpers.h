@@ -34,9 +34,31 @@
 #define EVENT(name) __attribute__((btf_decl_tag("event:" #name)))
 #define CARRIES(name) const struct name *__pybpf_keep_##name __attribute__((unused)) = 0
 
-/* Events that could not be delivered. `pybpf run` reports the count when it ends. */
-#define DROP_COUNTER __u64 dropped_events = 0
-#define COUNT_DROP() __sync_fetch_and_add(&dropped_events, 1)
+/*
+ * Events that could not be delivered: the global dropped_MAP counts those of the ring buffer MAP. pybpf's readers give
+ * it as `lost`, and `pybpf run` reports it when it ends. DROP_COUNTER is that of a ring buffer named `events`, or of the
+ * only one that an object has.
+ */
+#define DROP_COUNTER_OF(map) __u64 dropped_##map = 0
+#define COUNT_DROP_OF(map) __sync_fetch_and_add(&dropped_##map, 1)
+#define DROP_COUNTER DROP_COUNTER_OF(events)
+#define COUNT_DROP() COUNT_DROP_OF(events)
+
+/* Room for a record in a ring buffer; without room it counts the drop and gives NULL. */
+#define RESERVE(map, type) ({ \
+	type *record_ = bpf_ringbuf_reserve(&map, sizeof(type), 0); \
+	if (!record_) \
+		COUNT_DROP_OF(map); \
+	record_; \
+})
+
+/* Copy a record of any size into a ring buffer; without room it counts the drop and gives an error. */
+#define OUTPUT(map, data, size) ({ \
+	long result_ = bpf_ringbuf_output(&map, data, size, 0); \
+	if (result_) \
+		COUNT_DROP_OF(map); \
+	result_; \
+})
 
 /* CO-RE. */
 #define bpf_core_read(destination, size, source) \

@@ -16,6 +16,7 @@ from argparse import ArgumentTypeError
 from pybpf.cli import EXIT_NOT_ATTACHED, EXIT_OK
 from pybpf.errors import ObjectError
 from pybpf.events import EventReader
+from pybpf.events.drops import GENERAL, counter_name
 from pybpf.maps.eventmap import EventMap
 
 TYPE_CHECKING = False
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 FOR_EVER = 1e9
 """Seconds: some thirty years. Python's clocks and sleeps take no number that is much larger."""
-
-DROP_COUNTER = "dropped_events"
-"""Name of the global variable in which an object counts the events that it could not deliver."""
 
 
 def add_command(commands: Any) -> None:
@@ -256,8 +254,9 @@ def _sources(obj: Object, types: dict[str, str]) -> dict[str, RecordSource]:
 
 def _report_losses(obj: Object, reader: EventReader) -> None:
     lost = sum(count or 0 for count in reader.lost.values())
-    if DROP_COUNTER in obj.spec.variables:
-        lost += int(obj.globals[DROP_COUNTER])
+    counted = {counter_name(obj.spec, name) for name in reader.sources}
+    if GENERAL in obj.spec.variables and GENERAL not in counted:
+        lost += int(obj.globals[GENERAL])
     if lost:
         print(f"pybpf: {lost} events were lost", file=sys.stderr)
 

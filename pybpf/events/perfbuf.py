@@ -223,6 +223,11 @@ class PerfBuffer(RecordSource):
         return self._buffers[0].ring.size // PAGESIZE if self._buffers else 0
 
     @property
+    def size(self) -> int:
+        """The size of the buffers of all CPUs together, in bytes."""
+        return sum(buffer.ring.size for buffer in self._buffers)
+
+    @property
     def records(self) -> int:
         """How many samples were read."""
         return sum(buffer.ring.records for buffer in self._buffers)

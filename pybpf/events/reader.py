@@ -96,3 +96,7 @@ class EventReader(EventSource):
     def lost(self) -> dict[str, int | None]:
         """The `lost` of each source; None where nobody but the program knows."""
         return {name: source.lost for name, source in self.sources.items()}
+
+    def statistics(self) -> dict[str, dict[str, int | None]]:
+        """The `statistics()` of each source that is still open."""
+        return {name: source.statistics() for name, source in self.sources.items() if not source.closed}

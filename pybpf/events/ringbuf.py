@@ -21,6 +21,8 @@ from pybpf.syscall import FD, duplicate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pybpf.btf.reader import BTF
     from pybpf.events.batch import Batch, Decode
     from pybpf.syscall.fd import FdLike
@@ -35,19 +37,29 @@ class RingBuffer(RecordSource):
             returns for a `memoryview` of the record.
         strict: whether a record that is shorter than the codec's type is an error; otherwise it comes as `bytes`.
         btf: where `of()` finds types by name; by default that of the map.
+        drops: gives the program's own count of records that found no room; see `lost`.
 
     A ring made with BPF_F_RB_OVERWRITE (Linux 6.19) drops its oldest records when it is full; see `overwritten`.
     Otherwise the newest do not fit, and only the program knows, because its bpf_ringbuf_reserve() or
-    bpf_ringbuf_output() failed. So `lost` is None.
+    bpf_ringbuf_output() failed.
 
     Raises:
         ValueError: the map is of another type.
         BPFError: the kernel refuses the descriptor or the mapping.
     """
 
-    __slots__ = ("_pages", "_ring", "name")
+    __slots__ = ("_drops", "_pages", "_ring", "name")
 
-    def __init__(self, map: FdLike, *, decode: Decode = None, strict: bool = True, btf: BTF | None = None) -> None:
+    def __init__(
+        self,
+        map: FdLike,
+        *,
+        decode: Decode = None,
+        strict: bool = True,
+        btf: BTF | None = None,
+        drops: Callable[[], int | None] | None = None,
+    ) -> None:
+        self._drops = drops
         self._pages = pages = Pages(FD(duplicate(map)))
         try:
             name, type_number, size, flags = _shape(map, pages.fd)
@@ -105,6 +117,18 @@ class RingBuffer(RecordSource):
     def discarded(self) -> int:
         """How many records were skipped because the program discarded them."""
         return self._ring.discarded
+
+    @property
+    def lost(self) -> int | None:
+        """How many records found no room, by the program's own count; None when it keeps none.
+
+        The convention for that count is in `pybpf.events.drops`. Readers of maps of a loaded object know it.
+        """
+        return None if self._drops is None else self._drops()
+
+    def statistics(self) -> dict[str, int | None]:
+        """As of every reader, and ``discarded`` and ``overwritten``."""
+        return {**super().statistics(), "discarded": self.discarded, "overwritten": self.overwritten}
 
     @property
     def overwritten(self) -> int:

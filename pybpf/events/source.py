@@ -259,6 +259,36 @@ class RecordSource(EventSource):
         """How many records were dropped for lack of room; None where only the program knows."""
         return None
 
+    @property
+    def records(self) -> int:
+        """How many records were read."""
+        raise AssertionError("a subclass gives it")
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes of payload were read."""
+        raise AssertionError("a subclass gives it")
+
+    @property
+    def size(self) -> int:
+        """Bytes that the buffers can hold."""
+        raise AssertionError("a subclass gives it")
+
+    def statistics(self) -> dict[str, int | None]:
+        """Numbers for a log or a monitor.
+
+        ``records`` and ``bytes`` that were read, ``lost`` (None when nobody counts), and how full the buffers are:
+        ``available`` bytes of ``size``. Raises ClosedError.
+        """
+        self._check()
+        return {
+            "records": self.records,
+            "bytes": self.bytes,
+            "lost": self.lost,
+            "available": self._available(),
+            "size": self.size,
+        }
+
     def of(self, type_name: str) -> Self:
         """Decode records from now on as the struct, union or typedef of that name. Gives the reader itself.
 

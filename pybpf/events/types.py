@@ -12,11 +12,17 @@ A ring or perf buffer carries bytes; nothing in the object file has to say what 
 
    Behind ``event:`` stands the name of a struct, union or typedef of the object's BTF; ``struct exec_event`` is the
    same. A name that is not there is an error.
-3. What the map's name suggests. A map ``execs`` has records of the first of these that is a struct, or a typedef of
+3. The map's value type, when that is a struct or union (of a ring buffer: any type)::
+
+       __type(value, struct exec_event);
+
+   libbpf knows this of no event buffer, and the kernel wants neither size nor type: they are left out when the map is
+   made. A tag that names another type than this is an error.
+4. What the map's name suggests. A map ``execs`` has records of the first of these that is a struct, or a typedef of
    one, in the object's BTF: ``execs``, ``exec``, ``execs_event``, ``execs_t``, ``exec_t``, ``event``, ``event_t``,
    ``data_t``. When that name means two different structs, nothing is concluded. A record shorter than a type that
    was only suggested is delivered as `bytes`.
-4. Otherwise records are `bytes`.
+5. Otherwise records are `bytes`.
 
 clang puts a struct into the BTF only when something refers to it. Where the program merely casts, this does::
 
@@ -26,6 +32,7 @@ clang puts a struct into the BTF only when something refers to it. Where the pro
 from __future__ import annotations
 
 from pybpf.btf import kinds
+from pybpf.constants import BPF_MAP_TYPE_PERF_EVENT_ARRAY, BPF_MAP_TYPE_RINGBUF
 from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     from pybpf.btf.codec import Codec
     from pybpf.btf.reader import BTF
     from pybpf.events.batch import RecordCodec
+    from pybpf.mapspec import MapSpec
 
 TAG = "event:"
 """How a declaration tag that names a record's type begins."""
@@ -45,44 +53,58 @@ _ANY = (*_MAYBE_STRUCTS, kinds.KIND_UNION, kinds.KIND_INT, kinds.KIND_ENUM, kind
 _KEYWORDS = {"struct": (kinds.KIND_STRUCT,), "union": (kinds.KIND_UNION,), "enum": (kinds.KIND_ENUM, kinds.KIND_ENUM64)}
 
 
-def event_type(btf: BTF, map_name: str, tags: Iterable[str] | None = None) -> int | None:
+def event_type(btf: BTF, map_name: str, tags: Iterable[str] | None = None, value_type: int = 0) -> int | None:
     """The type id of the records of a map: as declared, otherwise as suggested. None: unknown, they are `bytes`.
 
     Args:
         btf: the object's type information.
         map_name: the map's variable name.
         tags: the declaration tags of that variable; None looks them up in `btf`.
+        value_type: the id of the map's value type when that is one of records (`value_type_of()`), otherwise 0.
 
     Raises:
         BTFError: a tag names a type that is not there, or tags name different ones.
     """
-    declared = declared_type(btf, map_name, tags)
+    declared = declared_type(btf, map_name, tags, value_type)
     return suggested_type(btf, map_name) if declared is None else declared
 
 
-def event_codec(btf: BTF, map_name: str, tags: Iterable[str] | None = None) -> tuple[Codec | None, bool]:
+def event_codec(
+    btf: BTF, map_name: str, tags: Iterable[str] | None = None, value_type: int = 0
+) -> tuple[Codec | None, bool]:
     """What `RingBuffer` and `PerfBuffer` take as `decode` and `strict`: strict is only what was declared."""
     from pybpf.btf.codec import codec
 
-    declared = declared_type(btf, map_name, tags)
+    declared = declared_type(btf, map_name, tags, value_type)
     if declared is not None:
         return codec(btf, declared), True
     suggested = suggested_type(btf, map_name)
     return (None if suggested is None else codec(btf, suggested)), False
 
 
-def declared_type(btf: BTF, map_name: str, tags: Iterable[str] | None = None) -> int | None:
-    """The type that a tag on the map names. Arguments and errors as in `event_type()`."""
+def declared_type(btf: BTF, map_name: str, tags: Iterable[str] | None = None, value_type: int = 0) -> int | None:
+    """The type that a tag on the map, or the map's value type, names. Arguments and errors as in `event_type()`."""
     found = [
         named_type(btf, tag.removeprefix(TAG))
         for tag in (map_tags(btf, map_name) if tags is None else tags)
         if tag.startswith(TAG)
     ]
-    if not found:
-        return None
-    if not _same(btf, found):
+    if found and not _same(btf, found):
         raise BTFError(f"map {map_name!r} has several tags that begin with {TAG!r} and name different types")
-    return found[0]
+    if found and value_type and not _same(btf, [found[0], value_type]):
+        raise BTFError(f"map {map_name!r}: its tag and its value type name different types of records")
+    return found[0] if found else value_type or None
+
+
+def value_type_of(btf: BTF, spec: MapSpec) -> int:
+    """The id of a map's value type if that is what its records are; 0 if not.
+
+    A perf event array has descriptors for values, so that a number says nothing of its records.
+    """
+    if not spec.value_type_id or spec.type_number not in (BPF_MAP_TYPE_RINGBUF, BPF_MAP_TYPE_PERF_EVENT_ARRAY):
+        return 0
+    is_composite = btf.resolve(spec.value_type_id).kind in (kinds.KIND_STRUCT, kinds.KIND_UNION)
+    return spec.value_type_id if is_composite or spec.type_number == BPF_MAP_TYPE_RINGBUF else 0
 
 
 def suggested_type(btf: BTF, map_name: str) -> int | None:

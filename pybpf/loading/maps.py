@@ -59,6 +59,9 @@ NO_BTF_MAPS = frozenset(
 )
 """Map types whose driver refuses BTF (bpf_map__create() of libbpf)."""
 
+_RINGS = (c.BPF_MAP_TYPE_RINGBUF, c.BPF_MAP_TYPE_USER_RINGBUF)
+"""They have no keys and values: the kernel wants sizes of 0, and no types."""
+
 
 class MapCreator:
     """Makes the maps of one object.
@@ -184,7 +187,7 @@ class MapCreator:
             fd,
             name=spec.name,
             type_number=spec.type_number if shape is None else shape.type,
-            key_size=spec.key_size if shape is None else shape.key_size,
+            key_size=self._key_size(spec) if shape is None else shape.key_size,
             value_size=self._value_size(spec) if shape is None else shape.value_size,
             max_entries=_max_entries(spec) if shape is None else shape.max_entries,
             flags=spec.flags if shape is None else shape.map_flags,
@@ -199,10 +202,28 @@ class MapCreator:
 
             if isinstance(made, ArenaMap):
                 made.data_offset = self.data_offsets[spec.name]
+        if made.type_number == c.BPF_MAP_TYPE_RINGBUF:
+            from pybpf.events.drops import DropCounter
+            from pybpf.maps.ringbuf import RingBufferMap
+
+            if isinstance(made, RingBufferMap):
+                made.drops = DropCounter(self.spec, self.maps, spec.name)
         return made
 
+    @staticmethod
+    def _key_size(spec: MapSpec) -> int:
+        """Bytes of a key."""
+        return 0 if spec.type_number in _RINGS else spec.key_size
+
     def _value_size(self, spec: MapSpec) -> int:
-        """Bytes of a value; those of a struct_ops map are the kernel's."""
+        """Bytes of a value; those of a struct_ops map are the kernel's.
+
+        The value type of an event buffer is that of its records (`pybpf.events.types`), not of the map's values.
+        """
+        if spec.type_number in _RINGS:
+            return 0
+        if spec.type_number == c.BPF_MAP_TYPE_PERF_EVENT_ARRAY and spec.value_type_id and spec.value_size != 4:
+            return 4
         layout = self.layouts.get(spec.name)
         return spec.value_size if layout is None else layout.value_size
 
@@ -240,7 +261,7 @@ class MapCreator:
 
     def _attributes(self, spec: MapSpec) -> dict[str, Any]:
         fields: dict[str, Any] = {
-            "key_size": spec.key_size,
+            "key_size": self._key_size(spec),
             "value_size": self._value_size(spec),
             "max_entries": _max_entries(spec),
             "map_flags": spec.flags,
@@ -263,7 +284,9 @@ class MapCreator:
 
     def _types(self, spec: MapSpec) -> dict[str, Any]:
         """The fields that tell the kernel the types of keys and values; none where it does not take them."""
-        if self.btf_fd is None or not (spec.key_type_id or spec.value_type_id) or spec.type_number in NO_BTF_MAPS:
+        if self.btf_fd is None or not (spec.key_type_id or spec.value_type_id):
+            return {}
+        if spec.type_number in NO_BTF_MAPS or spec.type_number in _RINGS:
             return {}
         return {
             "btf_fd": self.btf_fd,

@@ -8,6 +8,8 @@ Rules of this module:
 
 from __future__ import annotations
 
+from _thread import RLock
+
 from pybpf.maps.base import Map
 
 TYPE_CHECKING = False
@@ -15,7 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from typing import Any
 
+    from pybpf.events.batch import Batch
+    from pybpf.events.loan import Loan
     from pybpf.events.source import RecordSource
+
+_OPENING = RLock()
+"""Held while a map's own reader is opened, so that threads which use a map at once share one."""
 
 
 class EventMap(Map):
@@ -30,8 +37,12 @@ class EventMap(Map):
         def __getattr__(self, name: str) -> Any:
             if name != "_events":
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            self._events = self.reader()
-            return self._events
+            with _OPENING:
+                try:
+                    return object.__getattribute__(self, "_events")  # another thread was quicker
+                except AttributeError:
+                    self._events = self.reader()
+                    return self._events
 
     def reader(self, **options: Any) -> RecordSource:
         """A reader of this map, which the caller closes."""
@@ -42,9 +53,10 @@ class EventMap(Map):
         self.fileno()
         if "decode" in options or self.btf is None:
             return options
-        from pybpf.events.types import event_codec
+        from pybpf.events.types import event_codec, value_type_of
 
-        decode, strict = event_codec(self.btf, self.name)
+        value_type = 0 if self.spec is None else value_type_of(self.btf, self.spec)
+        decode, strict = event_codec(self.btf, self.name, value_type=value_type)
         return {"decode": decode, "strict": strict, **options}
 
     def of(self, type_name: str, **options: Any) -> RecordSource:
@@ -73,6 +85,22 @@ class EventMap(Map):
     def consume(self, limit: int | None = None) -> list[Any]:
         """The events that are there, without waiting."""
         return self._events.consume(limit)
+
+    def read_batch(self, limit: int | None = None, timeout: float | None = 0) -> Batch:
+        """The next events undecoded, as a batch of their bytes, rows, columns; see `pybpf.events.Batch`."""
+        return self._events.read_batch(limit, timeout)
+
+    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
+        """`read_batch()` again and again, until nothing came for `timeout` seconds or the map object is closed."""
+        return self._events.batches(timeout)
+
+    def borrow_batch(self, limit: int | None = None) -> Loan:
+        """A context manager that gives a batch where it lies in the kernel's buffer, without a copy."""
+        return self._events.borrow_batch(limit)
+
+    def statistics(self) -> dict[str, int | None]:
+        """Counts of what was read and lost, and how full the buffer is; see `pybpf.events.RingBuffer`."""
+        return self._events.statistics()
 
     @property
     def lost(self) -> int | None:

@@ -7,6 +7,7 @@ from pybpf.maps.eventmap import EventMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pybpf.events import RingBuffer
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
 class RingBufferMap(EventMap):
     """BPF_MAP_TYPE_RINGBUF (Linux 5.8): ``for event in m`` reads its records; see `pybpf.events.RingBuffer`."""
 
-    __slots__ = ()
+    __slots__ = ("drops",)
     default_type = BPF_MAP_TYPE_RINGBUF
+
+    drops: Callable[[], int | None]
+    """Gives the count that the object's programs keep of records which found no room; absent when nobody knows any."""
 
     def reader(self, **options: Any) -> RingBuffer:
         """A reader of this map, which the caller closes. Options are those of `pybpf.events.RingBuffer`.
@@ -25,4 +29,4 @@ class RingBufferMap(EventMap):
         """
         from pybpf.events import RingBuffer
 
-        return RingBuffer(self, **self._typed(options))
+        return RingBuffer(self, **{"drops": getattr(self, "drops", None), **self._typed(options)})
