@@ -13,6 +13,8 @@ from pybpf.lazy import lazy_names
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf.events.batch import Batch
+    from pybpf.events.flight import FlightRecorder
+    from pybpf.events.ordered import OrderedReader
     from pybpf.events.perfbuf import PerfBuffer
     from pybpf.events.reader import EventReader
     from pybpf.events.ringbuf import RingBuffer
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 _HOME = {
     "Batch": "batch",
     "EventReader": "reader",
+    "FlightRecorder": "flight",
+    "OrderedReader": "ordered",
     "PerfBuffer": "perfbuf",
     "Reservation": "userring",
     "RingBuffer": "ringbuf",
@@ -33,6 +37,8 @@ _HOME = {
 __all__ = [
     "Batch",
     "EventReader",
+    "FlightRecorder",
+    "OrderedReader",
     "PerfBuffer",
     "Reservation",
     "RingBuffer",

@@ -30,7 +30,7 @@ from pybpf.events.source import RecordSource
 from pybpf.syscall import map_delete_elem, map_info, map_update_elem
 from pybpf.syscall.cpus import cpu_list
 from pybpf.syscall.fd import FD, duplicate
-from pybpf.syscall.perf_event import perf_disable, perf_enable, perf_event_open
+from pybpf.syscall.perf_event import perf_disable, perf_enable, perf_event_open, perf_pause_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,18 +45,20 @@ DEFAULT_PAGES = 64
 
 
 class CpuBuffer:
-    """The perf event of one CPU, its pages, and its slot in the map."""
+    """The perf event of one CPU, its pages, and its slot in the map. `backward`: see `pybpf.events.flight`."""
 
     __slots__ = ("_counts_lost", "_lost", "_map", "_pages", "cpu", "ring")
 
-    def __init__(self, map: FD, cpu: int, page_count: int, wakeup_events: int, watermark: int) -> None:
+    def __init__(
+        self, map: FD, cpu: int, page_count: int, wakeup_events: int = 1, watermark: int = 0, *, backward: bool = False
+    ) -> None:
         self._map = map
         self._lost = 0
         self.cpu = cpu
-        event, self._counts_lost = _open_event(cpu, wakeup_events, watermark)
+        event, self._counts_lost = _open_event(cpu, wakeup_events, watermark, backward)
         self._pages = Pages(event)
         try:
-            view = self._pages.map((1 + page_count) * PAGESIZE, writable=True)
+            view = self._pages.map((1 + page_count) * PAGESIZE, writable=not backward)
             control, data = self._pages.part(view, 0, PAGESIZE), self._pages.part(view, PAGESIZE)
             self.ring = PerfRing(control, data, cpu)
         except BaseException:
@@ -136,8 +138,7 @@ class PerfBuffer(RecordSource):
         watermark: int = 0,
         cpus: Sequence[int] | None = None,
     ) -> None:
-        if page_count < 1 or page_count & (page_count - 1):
-            raise ValueError(f"page_count must be a power of two, not {page_count}")
+        check_page_count(page_count)
         if wakeup_events < 1 or watermark < 0:
             raise ValueError("wakeup_events must be at least 1, watermark not negative")
         self._on_lost = on_lost
@@ -149,9 +150,7 @@ class PerfBuffer(RecordSource):
             if info.type != BPF_MAP_TYPE_PERF_EVENT_ARRAY:
                 raise ValueError(f"map {info.name!r} is not a perf event array (its type is {info.type})")
             self.name: str = info.name
-            for cpu in cpu_list("online") if cpus is None else cpus:
-                if cpus is None and cpu >= info.max_entries:
-                    break
+            for cpu in chosen_cpus(cpus, info.max_entries):
                 self._open(cpu, page_count, wakeup_events, watermark, skip_absent=cpus is None)
             watched = [buffer.fileno() for buffer in self._buffers]
             super().__init__(decode, strict, btf or getattr(map, "btf", None), watched)
@@ -212,6 +211,27 @@ class PerfBuffer(RecordSource):
         self._check()
         return self._epoll.fileno()
 
+    def pause(self) -> None:
+        """Write no samples until `resume()`; those that programs send meanwhile are counted as lost (Linux 4.7).
+
+        Raises ClosedError, BPFError.
+        """
+        self._pause_output(True)
+
+    def resume(self) -> None:
+        """Write samples again. Raises ClosedError, BPFError."""
+        self._pause_output(False)
+
+    def _pause_output(self, pause: bool) -> None:
+        try:
+            self._inside.append(None)
+            self._check()
+            for buffer in self._buffers:
+                perf_pause_output(buffer.fileno(), pause)
+        finally:
+            self._inside.pop()
+            self._settle()
+
     @property
     def cpus(self) -> tuple[int, ...]:
         """The CPUs that are read."""
@@ -251,7 +271,18 @@ class PerfBuffer(RecordSource):
         return {buffer.cpu: buffer.lost for buffer in self._buffers}
 
 
-def _open_event(cpu: int, wakeup_events: int, watermark: int) -> tuple[FD, bool]:
+def check_page_count(page_count: int) -> None:
+    """Raises ValueError unless it is a power of two."""
+    if page_count < 1 or page_count & (page_count - 1):
+        raise ValueError(f"page_count must be a power of two, not {page_count}")
+
+
+def chosen_cpus(cpus: Sequence[int] | None, entries: int) -> Sequence[int]:
+    """The CPUs that the user names; otherwise those online that a map of so many entries has a place for."""
+    return [cpu for cpu in cpu_list("online") if cpu < entries] if cpus is None else cpus
+
+
+def _open_event(cpu: int, wakeup_events: int, watermark: int, backward: bool) -> tuple[FD, bool]:
     """The perf event that bpf_perf_event_output() writes to, and whether it counts what is lost."""
 
     def attempt(read_format: int) -> FD:
@@ -265,6 +296,7 @@ def _open_event(cpu: int, wakeup_events: int, watermark: int) -> tuple[FD, bool]
             wakeup_events=0 if watermark else wakeup_events,
             wakeup_watermark=watermark,
             watermark=watermark > 0,
+            write_backward=backward,
         )
 
     try:

@@ -107,6 +107,38 @@ class PerfRing:
         batch.ring = self
         return batch
 
+    def look_back(self, seen: int) -> Batch:
+        """The samples of a buffer that is written backwards, while its output is paused: the oldest first.
+
+        Its head falls from 0 as records are put before one another; the oldest are overwritten, the last of them in
+        part.
+
+        Args:
+            seen: how many bytes had been written when it was looked at before; older samples are left out. The
+                batch's `end` is that number now.
+        """
+        data, head = b"", -1
+        while head != self._head[0]:  # a record that was begun before the pause may come to its end after it
+            head = self._head[0]
+            barrier()
+            written = -head & _WRAP
+            fresh = written - seen
+            data = self._copy(head, min(fresh, self.size))
+            barrier()
+        starts: list[int] = []
+        sizes: list[int] = []
+        offset = 0
+        with memoryview(data) as view, view.cast("I") as kinds, view.cast("H") as lengths:
+            while offset < len(data):
+                extent = lengths[(offset >> 1) + 3]
+                if extent < _SMALLEST or extent & 7 or offset + extent > len(data):
+                    break
+                if kinds[offset >> 2] == PERF_RECORD_SAMPLE:
+                    starts.append(offset + _PAYLOAD)
+                    sizes.append(extent - _PAYLOAD)
+                offset += extent
+        return Batch(data, starts[::-1], sizes[::-1], end=written, extent=offset, overwritten=fresh - offset)
+
     def commit(self, batch: Batch) -> None:
         """Give the batch's space back to the kernel. Doing it again does nothing."""
         end, records, payload, lost = self._counts

@@ -10,7 +10,7 @@ from pybpf.events.source import EventSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from pybpf.events.source import RecordSource
@@ -79,6 +79,10 @@ class EventReader(EventSource):
         os.close(fd)
         if not self._watched:
             self.close()
+
+    def _member(self, name: str) -> Callable[[Any], Any]:
+        member = super()._member(name)
+        return lambda pair: member(pair[1])
 
     def __repr__(self) -> str:
         state = "closed" if self._closing else ", ".join(repr(source) for source in self.sources.values())

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pybpf.btf.reader import BTF
     from pybpf.events.batch import Decode, RecordCodec
     from pybpf.events.loan import Loan
+    from pybpf.events.ordered import OrderedReader
 
     _Taken = TypeVar("_Taken", list[Any], Batch)
 else:
@@ -64,9 +65,32 @@ class EventSource(Waitable):
         """Append what is there now until `values` has `limit` items. Tells whether a buffer moved."""
         raise AssertionError("a subclass gives it")
 
+    def _due(self) -> float | None:
+        """In how many seconds there will be values without any readiness; None: there will not."""
+        return None
+
     def fileno(self) -> int:
         """A descriptor that is readable when there may be events."""
         raise AssertionError("a subclass gives it")
+
+    def in_order(self, key: str | Callable[[Any], Any], hold: float = 0.01) -> OrderedReader:
+        """The same values by ascending `key`: those of several CPUs, or several buffers, merged by time.
+
+        Args:
+            key: the name of the member that holds the time, or a function that gives it of a value.
+            hold: seconds to wait for a record that was stamped before others and written after them.
+
+        The ordered reader takes this one over, and closes it.
+        """
+        from pybpf.events.ordered import OrderedReader
+
+        return OrderedReader(self, self._member(key) if isinstance(key, str) else key, hold)
+
+    def _member(self, name: str) -> Callable[[Any], Any]:
+        """A function that gives the member of that name of a value."""
+        from operator import attrgetter
+
+        return attrgetter(name)
 
     def consume(self, limit: int | None = None) -> list[Any]:
         """The values that are there now, at most `limit`, without waiting. Raises what `poll()` raises."""
@@ -103,6 +127,9 @@ class EventSource(Waitable):
                 remaining = None if deadline is None else deadline - monotonic()
                 if remaining is not None and remaining <= 0:
                     return values
+                due = self._due()
+                if due is not None:
+                    remaining = due if remaining is None else min(due, remaining)
                 if ready and not moved:
                     # The next record is reserved and not yet submitted. That takes a moment only.
                     self._pause(_PAUSE if remaining is None else min(remaining, _PAUSE))
@@ -219,6 +246,8 @@ class EventSource(Waitable):
         future = loop.create_future()
         # A descriptor of its own for each waiting task, because a loop knows one callback for each descriptor.
         watched = os.dup(self._epoll.fileno())
+        due = self._due()
+        timer = None if due is None else loop.call_later(due, _set, future)
         try:
             loop.add_reader(watched, _set, future)
             # To watch a perf buffer is to ask it, and asking clears its readiness: look again now that it is watched.
@@ -227,6 +256,8 @@ class EventSource(Waitable):
                 return self._closing or self._take_chunk()
             return True
         finally:
+            if timer is not None:
+                timer.cancel()
             loop.remove_reader(watched)
             os.close(watched)
 

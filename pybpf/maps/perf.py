@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pybpf.events import PerfBuffer
+    from pybpf.events import FlightRecorder, PerfBuffer
     from pybpf.syscall import FdLike
 
 
@@ -38,6 +38,12 @@ class PerfEventArrayMap(EventMap):
         from pybpf.events import PerfBuffer
 
         return PerfBuffer(self, **self._typed(options))
+
+    def recorder(self, **options: Any) -> FlightRecorder:
+        """Keeps the newest samples of this map until they are asked for. Options are those of `FlightRecorder`."""
+        from pybpf.events import FlightRecorder
+
+        return FlightRecorder(self, **self._typed(options))
 
     def _key(self, cpu: Any) -> bytes:
         data = NumberFace(self._where("index")).encode(cpu)
