@@ -189,6 +189,10 @@ class BTFError(ValueError):
     """Type information (BTF or .BTF.ext) is malformed; the message says where."""
 
 
+class RecordingError(ValueError):
+    """A file of recorded events is none, or is damaged; the message says where."""
+
+
 class RelocationError(ObjectError):
     """A relocation cannot be resolved; the message names the struct, the field and the program."""
 

@@ -40,7 +40,7 @@ def _parser() -> ArgumentParser:
     from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
     from pybpf import __version__
-    from pybpf.cli import check, doctor, features, kernels, prog, run, verify
+    from pybpf.cli import check, doctor, features, kernels, prog, replay, run, verify
 
     codes = (__doc__ or "").partition("Exit codes:")[2].replace("|---|---|\n", "").replace("| code | meaning |\n", "")
     epilog = "exit codes:\n" + "\n".join(line.strip("| ").replace(" | ", "  ") for line in codes.strip().splitlines())
@@ -52,7 +52,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pybpf {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (run, check, doctor, features, kernels, prog, verify):
+    for module in (run, replay, check, doctor, features, kernels, prog, verify):
         module.add_command(commands)
     return parser
 
@@ -115,12 +115,20 @@ def exit_code(error: Exception) -> int | None:
     from errno import EMFILE, ENFILE
 
     from pybpf.btf.kernel import KernelBTFMissing
-    from pybpf.errors import BPFError, BTFError, NotSupportedError, ObjectError, RelocationError, VerifierError
+    from pybpf.errors import (
+        BPFError,
+        BTFError,
+        NotSupportedError,
+        ObjectError,
+        RecordingError,
+        RelocationError,
+        VerifierError,
+    )
 
     table: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...] = (
         (VerifierError, EXIT_VERIFIER),
         ((NotSupportedError, RelocationError, KernelBTFMissing), EXIT_KERNEL_LACKS),
-        ((ObjectError, BTFError), EXIT_FILE),
+        ((ObjectError, BTFError, RecordingError), EXIT_FILE),
         (PermissionError, EXIT_PRIVILEGES),
         (BPFError, EXIT_KERNEL),
         ((ValueError, OverflowError, TypeError), EXIT_USAGE),

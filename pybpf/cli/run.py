@@ -12,8 +12,10 @@ import signal
 import sys
 import time
 from argparse import ArgumentTypeError
+from contextlib import nullcontext
 
 from pybpf.cli import EXIT_NOT_ATTACHED, EXIT_OK
+from pybpf.cli.arguments import positive
 from pybpf.errors import ObjectError
 from pybpf.events import EventReader
 from pybpf.events.drops import GENERAL, counter_name
@@ -43,7 +45,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("object", metavar="OBJECT", help="a .bpf.o file, or a name that `pybpf kernels` lists")
     parser.add_argument("--json", action="store_true", help="print JSON, one value a line")
-    parser.add_argument("--count", type=_positive, metavar="N", help="end after N events")
+    parser.add_argument("--count", type=positive, metavar="N", help="end after N events")
     parser.add_argument("--duration", type=_seconds, metavar="S", help="end after S seconds")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="set a global before the load"
@@ -52,10 +54,11 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--type", action="append", default=[], metavar="MAP=STRUCT", dest="types", help="what a buffer carries"
     )
+    parser.add_argument("--record", metavar="FILE", help="write the events to this file too, for `pybpf replay`")
     parser.add_argument("--interface", metavar="NAME", help="attach xdp, tc and tcx programs to this network interface")
     parser.add_argument("--cgroup", metavar="PATH", help="attach cgroup programs to this cgroup")
     parser.add_argument(
-        "--frequency", type=_positive, metavar="HZ", help="run perf_event programs HZ times a second on each CPU"
+        "--frequency", type=positive, metavar="HZ", help="run perf_event programs HZ times a second on each CPU"
     )
     parser.add_argument("--btf", metavar="FILE", help="relocate against these types instead of the running kernel's")
     parser.set_defaults(command=run)
@@ -93,17 +96,6 @@ def run(options: Namespace) -> int:
 
 
 # Settings
-
-
-def _positive(text: str) -> int:
-    """A whole number from 1 on."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise ArgumentTypeError(f"{text!r} is not a number from 1 on")
-    return number
 
 
 def _seconds(text: str) -> float:
@@ -216,7 +208,7 @@ def _stream(obj: Object, types: dict[str, str], options: Namespace, printer: Pri
         except KeyboardInterrupt:
             pass
         return
-    with EventReader(sources) as reader:
+    with EventReader(sources) as reader, reader.record(options.record) if options.record else nullcontext():
         try:
             with ending:
                 _print_events(reader, options, printer)

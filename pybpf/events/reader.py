@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from pybpf.events.capture import Capture
     from pybpf.events.source import RecordSource
 
 
@@ -79,6 +80,16 @@ class EventReader(EventSource):
         os.close(fd)
         if not self._watched:
             self.close()
+
+    def record(self, path: str | os.PathLike[str]) -> Capture:
+        """Write what is read from now on into a file as well, until the result is closed; see `pybpf.events.Replay`.
+
+        Raises OSError; ValueError when a source is being recorded already; ClosedError.
+        """
+        from pybpf.events.capture import Capture
+
+        self._check()
+        return Capture(path, {name: source for name, source in self.sources.items() if not source.closed})
 
     def _member(self, name: str) -> Callable[[Any], Any]:
         member = super()._member(name)

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
     from pybpf.btf.reader import BTF
     from pybpf.events.batch import Decode, RecordCodec
+    from pybpf.events.capture import Capture
     from pybpf.events.loan import Loan
     from pybpf.events.ordered import OrderedReader
+    from pybpf.events.types import Mixture
 
     _Taken = TypeVar("_Taken", list[Any], Batch)
 else:
@@ -263,14 +265,20 @@ class EventSource(Waitable):
 
 
 class RecordSource(EventSource):
-    """A source that decodes records of its own buffers."""
+    """A source that decodes records of its own buffers.
 
-    __slots__ = ("_btf", "_codec", "_held", "_values")
+    Attributes:
+        capture: what records it at the moment, or None.
+    """
+
+    __slots__ = ("_btf", "_codec", "_held", "_mixture", "_values", "capture")
 
     def __init__(self, decode: Decode, strict: bool, btf: BTF | None, watched: Iterable[int]) -> None:
+        self.capture: Capture | None = None
         self._btf = btf
         self._values = decoder(decode, strict=strict)
         self._codec: RecordCodec | None = None if callable(decode) else decode
+        self._mixture: Mixture | None = None
         self._held = Batch(b"", (), ())
         super().__init__(watched)
 
@@ -340,17 +348,50 @@ class RecordSource(EventSource):
         """
         from pybpf.events.types import Mixture
 
-        return self._decode_as(Mixture(self._btf, choose))
+        mixture = Mixture(self._btf, choose)
+        return self._decode_as(mixture, mixture)
 
-    def _decode_as(self, decode: Decode) -> Self:
+    def _decode_as(self, decode: Decode, mixture: Mixture | None = None) -> Self:
         values = decoder(decode)
         self._check()
         with self._lock:
             self._refuse_nesting()
             self._values = values
             self._codec = None if callable(decode) else decode
+            self._mixture = mixture
             self._held.rest = values(self._held, self._held.delivered)
+            if self.capture is not None:
+                self.capture.declare_again(self)
         return self
+
+    def record(self, path: str | os.PathLike[str]) -> Capture:
+        """Write what is read from now on into a file as well, until the result is closed; see `pybpf.events.Replay`.
+
+        Raises OSError; ValueError when it is being recorded already; ClosedError.
+        """
+        from pybpf.events.capture import Capture
+
+        self._check()
+        return Capture(path, {getattr(self, "name", "events") or "events": self})
+
+    def recorded_type(self) -> tuple[BTF | None, int]:
+        """Type information and type id for a recording; (None, 0) when its type cannot be told that way."""
+        from pybpf.events.types import type_id_of
+
+        if self._mixture is not None:
+            return self._btf, 0
+        type_id = 0 if self._btf is None or self._codec is None else type_id_of(self._btf, self._codec)
+        return (self._btf, type_id) if type_id else (None, 0)
+
+    def types_of(self, batch: Batch) -> list[int] | None:
+        """The type id of each record in a buffer of several types, otherwise None."""
+        return None if self._mixture is None else self._mixture.types_of(batch)
+
+    def _take(self, batch: Batch) -> None:
+        """Called once for each batch that was taken, while its data is there."""
+        if self.capture is not None:
+            self.capture.add(self, batch)
+        self._account(batch)
 
     def read_batch(self, limit: int | None = None, timeout: float | None = 0) -> Batch:
         """The next records as they are, undecoded, at most `limit`; a copy that is yours.
@@ -373,8 +414,8 @@ class RecordSource(EventSource):
             if batch is None:
                 return self._typed(Batch(b"", (), ())), False
             batch.commit()
-        self._account(batch)
-        return self._typed(batch), True
+        self._take(self._typed(batch))
+        return batch, True
 
     def _typed(self, batch: Batch) -> Batch:
         batch.codec = self._codec
@@ -429,9 +470,11 @@ class RecordSource(EventSource):
     def end_loan(self, batch: Batch) -> None:
         """Its end: the records count as read."""
         try:
-            batch.commit()
-            batch.end_loan()
-            self._account(batch)
+            try:
+                self._take(batch)
+            finally:
+                batch.commit()
+                batch.end_loan()
         finally:
             self._reading = False
             self._lock.release()
@@ -465,7 +508,7 @@ class RecordSource(EventSource):
         batch.rest = self._values(batch, 0)
         self._held = batch
         batch.commit()
-        self._account(batch)
+        self._take(batch)
         return batch.extent
 
     def _draw(self, values: list[Any], limit: int) -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from pybpf.btf.codec import Codec
     from pybpf.btf.reader import BTF
-    from pybpf.events.batch import RecordCodec
+    from pybpf.events.batch import Batch, RecordCodec
     from pybpf.mapspec import MapSpec
 
 TAG = "event:"
@@ -159,6 +159,11 @@ def codec_of(btf: BTF | None, type_name: str) -> Codec:
     return codec(btf, named_type(btf, type_name))
 
 
+def type_id_of(btf: BTF, codec: RecordCodec) -> int:
+    """The id of the type that a codec of this type information is of; 0 when it is of another."""
+    return next((key[1] for key, known in btf.cache.items() if known is codec and key[0] == "codec"), 0)
+
+
 class Mixture:
     """A decode function for buffers that carry several types.
 
@@ -178,15 +183,31 @@ class Mixture:
 
     def __call__(self, record: memoryview) -> Any:
         """The record's value. Raises BTFError for a name that is not there, ValueError for a record too short."""
+        chosen = self._chosen(record)
+        return bytes(record) if chosen is None else chosen.decode(record, 0, len(record))
+
+    def _chosen(self, record: memoryview) -> RecordCodec | None:
         chosen = self._choose(record)
-        if chosen is None:
-            return bytes(record)
-        if isinstance(chosen, str):
-            known = self._codecs.get(chosen)
-            if known is None:
-                known = self._codecs[chosen] = codec_of(self._btf, chosen)
-            chosen = known
-        return chosen.decode(record, 0, len(record))
+        if not isinstance(chosen, str):
+            return chosen
+        known = self._codecs.get(chosen)
+        if known is None:
+            known = self._codecs[chosen] = codec_of(self._btf, chosen)
+        return known
+
+    def types_of(self, batch: Batch) -> list[int]:
+        """The type id of each record, for a recording; 0 where no type of this type information was chosen."""
+        ids: dict[int, int] = {}
+        return [self._type_id(record, ids) for record in batch.views()]
+
+    def _type_id(self, record: memoryview, ids: dict[int, int]) -> int:
+        try:
+            chosen = self._chosen(record)
+        except Exception:  # who reads the record gets it
+            return 0
+        if chosen is not None and id(chosen) not in ids:
+            ids[id(chosen)] = type_id_of(self._btf, chosen)
+        return ids.get(id(chosen), 0)
 
 
 def _ids(btf: BTF, name: str, wanted: Iterable[int]) -> list[int]:

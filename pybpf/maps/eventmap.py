@@ -14,10 +14,12 @@ from pybpf.maps.base import Map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator, Iterator
     from typing import Any
 
     from pybpf.events.batch import Batch
+    from pybpf.events.capture import Capture
     from pybpf.events.loan import Loan
     from pybpf.events.source import RecordSource
 
@@ -97,6 +99,10 @@ class EventMap(Map):
     def borrow_batch(self, limit: int | None = None) -> Loan:
         """A context manager that gives a batch where it lies in the kernel's buffer, without a copy."""
         return self._events.borrow_batch(limit)
+
+    def record(self, path: str | os.PathLike[str]) -> Capture:
+        """Write what this map object reads from now on into a file as well, until the result is closed."""
+        return self._events.record(path)
 
     def statistics(self) -> dict[str, int | None]:
         """Counts of what was read and lost, and how full the buffer is; see `pybpf.events.RingBuffer`."""
