@@ -9,9 +9,15 @@ import pytest
 import pybpf
 from pybpf import abi, links, syscall, system
 from pybpf import constants as c
+from pybpf.asm.instruction import Instruction, encode
 from pybpf.btf.writer import BTFBuilder
-from pybpf.compat import minimal_program
 from pybpf.errors import BPFPermissionError
+
+
+def minimal_program(program_type: int) -> syscall.FD:
+    """A program that answers 0."""
+    return syscall.prog_load(program_type, encode([Instruction(0xB7), Instruction(0x95)]), license="GPL")
+
 
 pytestmark = [
     pytest.mark.kernel,

@@ -158,14 +158,16 @@ class Link:
     def update(self, program: Attachable, *, old: Attachable | None = None) -> None:
         """Puts another program of the same type in the place of the attached one, without a gap.
 
-        For cgroup, XDP, tcx, netkit, network namespace, netfilter (Linux 6.x), sockmap and iterator links.
+        For cgroup, XDP, tcx, netkit, network namespace, sockmap and iterator links; not for netfilter, perf event and
+        tracing links.
 
         Args:
             program: the new program.
             old: when given, the kernel checks that this is the program attached now.
 
         Raises:
-            BPFError: EINVAL, this type of link cannot be updated; EPERM, the program attached is not `old`.
+            BPFError: EINVAL or EOPNOTSUPP, this type of link cannot be updated; EPERM, the program attached is not
+                `old`.
         """
         fd = self.fd
         try:
@@ -176,6 +178,7 @@ class Link:
         except BPFError as error:
             hints = {
                 errno.EINVAL: f"{self.kind} links may not be updatable, or the program is of another type",
+                errno.EOPNOTSUPP: f"{self.kind} links cannot be updated: attach the new program, then close this link",
                 errno.EPERM: "The attached program is not the expected one",
             }
             raise refused(error, f"updating {self._words()} to {program.name!r}", hints) from None

@@ -121,12 +121,10 @@ def side_of(attach_type: int) -> str:
 
 
 def has_tcx() -> bool:
-    """Whether the kernel has tcx, asked at the loopback interface: the first of every network namespace."""
-    try:
-        syscall.prog_query(1, BPF_TCX_INGRESS)
-    except BPFError as error:
-        return error.errno != errno.EINVAL
-    return True
+    """Whether the kernel has tcx links (Linux 6.6), as far as can be told."""
+    from pybpf.probe.links import has_link_type
+
+    return has_link_type("tcx").verdict != "no"
 
 
 def _attach(

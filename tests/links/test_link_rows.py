@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 from link_helpers import eventually
 from link_network import add_pair, private_network, set_up
+from link_programs import exit_with, load
 from object_builder import ObjectBuilder
 
 import pybpf
 from pybpf import constants as c
 from pybpf import links
-from pybpf.compat import minimal_program
 from pybpf.elf.sections import definitions
 from pybpf.errors import BPFError, NotSupportedError
 from pybpf.object import Object
@@ -313,7 +313,7 @@ def test_xdp_of_a_device_map(row: Callable[..., Row], frags: bool) -> None:
     assert devices[0] == (socket.if_nametoindex("out"), made.program.id)
     with (
         made.obj.programs[helper].attach_xdp("left", mode="native"),
-        Program(minimal_program(c.BPF_PROG_TYPE_XDP, c.XDP_PASS), name="pass") as passing,
+        load(c.BPF_PROG_TYPE_XDP, exit_with(c.XDP_PASS)) as passing,
         passing.attach_xdp(out, mode="native"),  # a veth device takes redirected packets if its other end has a program
         socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5)) as ear,
         socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as mouth,
