@@ -3,7 +3,7 @@
 A probe is at one or many places of a file. At each place its arguments are elsewhere, so the program looks up a *spec*:
 the place of each argument. The program's object has two maps for that, which usdt.bpf.h defines:
 
-* ``__bpf_usdt_specs``, an array of specs. Each attachment takes as many of them as there are different texts of
+* ``__bpf_usdt_specs``, an array of specs. Each attachment takes as many of them as there are different
   arguments among its places, and gives them back when it is closed. They hold the attachment's cookie too.
 * ``__bpf_usdt_ip_to_spec_id``, for kernels without cookies (before 5.15): the spec by address of the instruction.
 
@@ -231,15 +231,18 @@ def _attach(program: Attachable, binary: Binary, link: UsdtLink, pid: int, cooki
     specs, probes = link._specs, link.probes
     try:
         _check_machine(binary)
-        machine = os.uname().machine
-        parsed = {probe.arguments: parse_arguments(probe.arguments, machine) for probe in probes}
-        numbers: dict[str, int] = {}
-        for text, arguments in parsed.items():
-            numbers[text] = specs.take()
-            link._numbers.append(numbers[text])
-            specs.write(numbers[text], arguments, cookie)
-        places = [probe.offset + _skipped(binary, probe) for probe in probes]
-        cookies = [numbers[probe.arguments] for probe in probes]
+        numbers: dict[tuple[tuple[int, ...], ...], int] = {}
+        places, cookies = [], []
+        for probe in probes:
+            place = probe.offset + _skipped(binary, probe)
+            arguments = _arguments(binary, probe, place)
+            key = tuple(argument.facts() for argument in arguments)
+            if key not in numbers:
+                numbers[key] = specs.take()
+                link._numbers.append(numbers[key])
+                specs.write(numbers[key], arguments, cookie)
+            places.append(place)
+            cookies.append(numbers[key])
         if program.attach_type_number == BPF_TRACE_UPROBE_MULTI:
             link._fd = _attach_at_once(program, binary.path, places, probes, cookies, pid)
         else:
@@ -248,6 +251,11 @@ def _attach(program: Attachable, binary: Binary, link: UsdtLink, pid: int, cooki
     except BaseException:
         link.close()
         raise
+
+
+def _arguments(binary: Binary, probe: UsdtProbe, place: int) -> list[UsdtArgument]:
+    address = probe.address + place - probe.offset
+    return parse_arguments(probe.arguments, os.uname().machine, lambda name: binary.variable(name) - address)
 
 
 def _check_machine(binary: Binary) -> None:

@@ -159,6 +159,20 @@ class Binary:
                 return offsets.pop()
         raise BPFNotFoundError(errno.ENOENT, "open", f"{self.name} defines no function {symbol!r}")
 
+    def variable(self, name: str) -> int:
+        """The address of a variable, in the file's own addresses.
+
+        Raises:
+            ObjectError: no table has it, or several variables have this name.
+        """
+        for table in ("SHT_SYMTAB", "SHT_DYNSYM"):
+            found = {symbol.address for symbol in self._named(table, name, STT_OBJECT)}
+            if len(found) > 1:
+                raise ObjectError(f"{self.name} has {len(found)} variables {name!r}")
+            if found:
+                return found.pop()
+        raise ObjectError(f"{self.name} has no symbol of a variable {name!r}: it may have been stripped")
+
     def offsets(self, names: Iterable[str], *, kind: int = STT_FUNC) -> list[int]:
         """The file offset of each of many symbols (exact names), in the order of the names.
 
@@ -200,12 +214,12 @@ class Binary:
                 return [(name, offset) for offset, name in sorted(by_offset.items())]
         return []
 
-    def _named(self, kind: str, bare: str) -> Iterator[_Symbol]:
-        """The function symbols of one kind of table called `bare`, with or without a version."""
+    def _named(self, kind: str, bare: str, symbol_type: int = STT_FUNC) -> Iterator[_Symbol]:
+        """The symbols of one kind of table called `bare`, with or without a version."""
         for table in self._tables(kind):
             wanted = _string_offsets(table.strings, bare.encode())
             if wanted:
-                yield from self._decode(table, STT_FUNC, wanted)
+                yield from self._decode(table, symbol_type, wanted)
 
     def _symbols(self, kind: str, symbol_type: int) -> Iterator[_Symbol]:
         for table in self._tables(kind):
@@ -268,7 +282,7 @@ class Binary:
                 number = struct.unpack_from(self.order + "H", table.version_numbers, index * 2)[0]
                 version = table.versions.get(number & ~VERSYM_HIDDEN, "")
                 hidden = bool(number & VERSYM_HIDDEN)
-            yield _Symbol(bare, version.removeprefix("@"), offset, info >> 4 == STB_WEAK, hidden)
+            yield _Symbol(bare, version.removeprefix("@"), value, offset, info >> 4 == STB_WEAK, hidden)
 
 
 class Section:
@@ -319,11 +333,12 @@ class _Table:
 class _Symbol:
     """A defined symbol."""
 
-    __slots__ = ("hidden", "name", "offset", "version", "weak")
+    __slots__ = ("address", "hidden", "name", "offset", "version", "weak")
 
-    def __init__(self, name: str, version: str, offset: int, weak: bool, hidden: bool) -> None:
+    def __init__(self, name: str, version: str, address: int, offset: int, weak: bool, hidden: bool) -> None:
         self.name = name
         self.version = version
+        self.address = address
         self.offset = offset
         self.weak = weak
         self.hidden = hidden

@@ -4,11 +4,14 @@ An argument is its size in bytes (negative for a signed one), ``@``, and an oper
 
 | machine | memory | register | constant |
 |---|---|---|---|
-| x86-64, i386 | ``-20(%rbp)``, ``(%rax,%rcx,8)`` | ``%rdi`` | ``$5`` |
+| x86-64, i386 | ``-20(%rbp)``, ``(%rax,%rcx,8)``, ``4+counter(%rip)`` | ``%rdi`` | ``$5`` |
 | arm64 | ``[sp, 12]`` | ``x0`` | ``5`` |
 | arm | ``[fp, #-8]`` | ``r0`` | ``#5`` |
 | s390x | ``160(%r15)`` | ``%r2`` | ``5`` |
 | riscv | ``-24(s0)`` | ``a0`` | ``5`` |
+
+A variable of the program (``counter(%rip)``) is equally far from the instruction in every process, and the instruction's
+address is in a register.
 
 A register is known by its offset in what a uprobe program gets as its context, struct pt_regs (user_pt_regs on arm64
 and s390x).
@@ -21,6 +24,10 @@ from __future__ import annotations
 import re
 
 from pybpf.errors import ObjectError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CONSTANT, REGISTER, MEMORY, INDEXED_MEMORY = range(4)
 """Kinds of arguments, with the numbers that programs know (enum __bpf_usdt_arg_type of usdt.bpf.h)."""
@@ -65,7 +72,8 @@ class Dialect:
 
     Attributes:
         registers: the offset of each register, by every name that it has.
-        operand: an expression of `re` with the groups base, offset, index, scale; register; constant.
+        operand: an expression of `re` with the groups base, offset, index, scale; ahead, symbol, behind; register;
+            constant.
     """
 
     __slots__ = ("operand", "registers")
@@ -84,6 +92,7 @@ NUMBER = r"[-+]?\d+"
 
 _X86_OPERAND = (
     rf"(?P<offset>{NUMBER})?\s*\(\s*%(?P<base>\w+)\s*(?:,\s*%(?P<index>\w+)\s*(?:,\s*(?P<scale>\d+)\s*)?)?\)"
+    rf"|(?:(?P<ahead>{NUMBER})\+)?(?P<symbol>[A-Za-z_.][\w.]*)(?P<behind>[-+]\d+)?\(%rip\)"
     rf"|%(?P<register>\w+)|\$(?P<constant>{NUMBER})"
 )
 _S390_OPERAND = rf"(?P<offset>{NUMBER})\s*\(\s*%(?P<base>\w+)\s*\)|%(?P<register>\w+)|(?P<constant>{NUMBER})"
@@ -173,15 +182,18 @@ def dialect(machine: str) -> Dialect | None:
     return _dialects[machine]
 
 
-def parse_arguments(text: str, machine: str) -> list[UsdtArgument]:
+def parse_arguments(text: str, machine: str, distance: Callable[[str], int] | None = None) -> list[UsdtArgument]:
     """What a probe says about its arguments.
 
     Args:
         text: as the note has it.
         machine: whose operands and registers these are, as in uname(2): that of the kernel.
+        distance: tells how far a variable of this name is from the instruction, in bytes; None: such arguments are
+            refused.
 
     Raises:
-        ObjectError: an argument is not understood; a machine that is not known; more than 12 arguments.
+        ObjectError: an argument is not understood; a machine that is not known; more than 12 arguments; a variable
+            whose place is not known.
     """
     known = dialect(machine)
     if known is None:
@@ -195,13 +207,14 @@ def parse_arguments(text: str, machine: str) -> list[UsdtArgument]:
             raise ObjectError(f"{what} is not of a form of {machine}: {text[at:].strip()!r}")
         if len(found) == MAX_ARGUMENTS:
             raise ObjectError(f"{text!r} has more than {MAX_ARGUMENTS} arguments")
-        found.append(_argument(known, match, what))
+        found.append(_argument(known, match, what, distance))
         at = match.end()
     return found
 
 
-def _argument(known: Dialect, match: re.Match[str], what: str) -> UsdtArgument:
+def _argument(known: Dialect, match: re.Match[str], what: str, distance: Callable[[str], int] | None) -> UsdtArgument:
     size = int(match["size"])
+    groups = match.groupdict()
     if abs(size) not in (1, 2, 4, 8):
         raise ObjectError(f"{what} is of {size} bytes")
 
@@ -215,8 +228,13 @@ def _argument(known: Dialect, match: re.Match[str], what: str) -> UsdtArgument:
         return UsdtArgument(size, CONSTANT, int(match["constant"]))
     if match["register"] is not None:
         return UsdtArgument(size, REGISTER, register=register("register"))
+    if groups.get("symbol") is not None:
+        if distance is None:
+            raise ObjectError(f"{what} is the variable {match['symbol']!r}, whose place is not known here")
+        away = distance(match["symbol"]) + int(match["ahead"] or 0) + int(match["behind"] or 0)
+        return UsdtArgument(size, MEMORY, away, known.registers["rip"])
     offset = int(match["offset"] or 0)
-    if "index" not in known.operand.groupindex or match["index"] is None:
+    if groups.get("index") is None:
         return UsdtArgument(size, MEMORY, offset, register("base"))
     scale = match["scale"] or "1"
     if scale not in SHIFTS:

@@ -430,6 +430,11 @@ def test_compiled_program(loaded: Object, target: Path) -> None:
             for _ in range(5):
                 running.say("q")
             assert loaded.globals["runs"] == before + 5
+        with program.attach_usdt(str(target), "pybpf_test", "global", pid=running.pid) as link:
+            assert link.probes[0].arguments == "-4@4+global(%rip)"
+            for turn in range(2):
+                running.say("g")
+                assert seen(loaded) == [-12 - turn]
         assert running.say("c") == "-"
         with program.attach_usdt(str(target), "pybpf_test", "counted", pid=running.pid):
             assert running.say("c") == "S"

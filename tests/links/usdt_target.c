@@ -33,6 +33,7 @@
 unsigned short counted_semaphore __attribute__((section(".probes"), used));
 
 static char line[64];
+static volatile struct { int before, value; } global = {.value = -11};
 
 /* At each place where this is inlined the arguments are elsewhere. */
 static inline __attribute__((always_inline)) void event(int64_t number, int32_t other)
@@ -70,6 +71,10 @@ int main(void)
 		case 'c':
 			if (counted_semaphore)
 				NOTE(NOP, "counted", "counted_semaphore", "2@%0", "nor"(counted_semaphore));
+			break;
+		case 'g':
+			global.value--;
+			NOTE(NOP, "global", "0", "-4@%0", "m"(global.value));
 			break;
 		case 'q':
 			NOTE("nop; .byte 0x0f, 0x1f, 0x44, 0x00, 0x00", "quick", "0", "");

@@ -196,6 +196,17 @@ def test_argument(machine: str, text: str, expected: tuple[int, ...]) -> None:
     assert found.facts() == expected
 
 
+def test_variables() -> None:
+    """Their distance from the instruction is added to its address."""
+    places = {"counter": 100, ".LC0": -40, "name.0": 7}
+    found = parse_arguments(
+        "4@counter(%rip) 8@8+counter(%rip) 8@.LC0(%rip) 1@name.0-1(%rip)", "x86_64", places.__getitem__
+    )
+    assert [(one.kind, one.value, one.register) for one in found] == [
+        (MEMORY, value, 128) for value in (100, 108, -40, 6)
+    ]
+
+
 def test_many_arguments() -> None:
     text = "-4@-1204(%rbp) -4@%edi  -8@-1216(%rbp) -8@%r8 -4@$5 -8@%r9 8@%rdx 8@%r10 -4@$-9 -2@%cx -2@%ax -1@%sil"
     assert [argument.size for argument in parse_arguments(text, "x86_64")] == [4, 4, 8, 8, 4, 8, 8, 8, 4, 2, 2, 1]
@@ -209,7 +220,8 @@ def test_many_arguments() -> None:
     [
         ("x86_64", "8f@%xmm0", "argument 1 of '8f@%xmm0' is not of a form of x86_64"),
         ("x86_64", "8@%xmm0", "names a register that programs cannot read: 'xmm0'"),
-        ("x86_64", "4@%eax 8@counter(%rip)", r"argument 2 of .* is not of a form of x86_64: '8@counter\(%rip\)'"),
+        ("x86_64", "4@%eax 8@counter(%rip)", "argument 2 of .* is the variable 'counter', whose place is not known"),
+        ("x86_64", "8@counter(%rbx)", r"argument 1 of .* is not of a form of x86_64: '8@counter\(%rbx\)'"),
         ("x86_64", "3@%eax", "is of 3 bytes"),
         ("x86_64", "4@(%rax,%rbx,3)", "has a scale of 3"),
         ("x86_64", "4@%eax%ebx", "is not of a form"),
