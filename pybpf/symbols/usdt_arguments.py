@@ -10,8 +10,8 @@ An argument is its size in bytes (negative for a signed one), ``@``, and an oper
 | s390x | ``160(%r15)`` | ``%r2`` | ``5`` |
 | riscv | ``-24(s0)`` | ``a0`` | ``5`` |
 
-A variable of the program (``counter(%rip)``) is equally far from the instruction in every process, and the instruction's
-address is in a register.
+A variable of the program (``counter(%rip)``) is as far from the instruction in every process, and the address of the
+instruction is in a register.
 
 A register is known by its offset in what a uprobe program gets as its context, struct pt_regs (user_pt_regs on arm64
 and s390x).
