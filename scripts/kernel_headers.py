@@ -6,11 +6,14 @@ one that the machine's own apt uses.
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import os
 import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from kernel_matrix.apt import Archive, machine_architecture, unpack
@@ -69,3 +72,71 @@ def fetch_headers() -> Path:
                 shutil.move(folder / "tree/usr", place)
             return place / "include"
     raise RuntimeError(f"{PACKAGE} {'.'.join(map(str, OLDEST))} or newer cannot be had: {problem}")
+
+
+# What the smaller generators share
+
+_DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+(\S.*?)[ \t]*(?:/\*.*)?$", re.M)
+_ENUMERATOR = re.compile(r"^[ \t]*(\w+)[ \t]*=[ \t]*(\w+)[ \t]*,", re.M)
+_SUFFIX = re.compile(r"\b(0x[0-9a-fA-F]+|\d+)[uUlL]+\b")
+_OCTAL = re.compile(r"\b0([0-7]+)\b")
+
+
+def defines(path: Path, prefix: str = "", known: dict[str, int] | None = None) -> dict[str, int]:
+    """The macros and enumerators of a header whose values are numbers, in the header's order.
+
+    Args:
+        prefix: only names that begin so.
+        known: names that values may use beside those of the header.
+    """
+    text = path.read_text()
+    found: dict[str, int] = {}
+    names = dict(known or {})
+    for match in sorted([*_DEFINE.finditer(text), *_ENUMERATOR.finditer(text)], key=lambda one: one.start()):
+        name, value = match.groups()
+        number = _number(value, names)
+        if number is not None:
+            names.setdefault(name, number)
+            if name.startswith(prefix):
+                found.setdefault(name, number)
+    return found
+
+
+def _number(text: str, names: dict[str, int]) -> int | None:
+    """The value of a constant expression of numbers and known names, or None."""
+    text = _OCTAL.sub(r"0o\1", _SUFFIX.sub(r"\1", text))
+    if not re.fullmatch(r"[\w\s()|+<-]+", text):
+        return None
+    try:
+        return int(eval(text, {"__builtins__": {}}, names))
+    except (NameError, SyntaxError, TypeError):
+        return None
+
+
+def generate(description: str, target: Path, render: Callable[[Path], str]) -> int:
+    """The main program of a generator of one file: write it, or with --check compare; the exit status.
+
+    Args:
+        description: for --help.
+        target: the committed file; it states the version of the headers it was made from.
+        render: gives the file's content from an include directory.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--header", type=Path, metavar="DIR", help="include directory of the headers")
+    parser.add_argument("--check", action="store_true", help="compare with the committed file, write nothing")
+    options = parser.parse_args()
+    old = target.read_text() if target.exists() else ""
+    committed = re.search(r" (\d+\.\d+\.\d+): do not edit", old)
+    include = options.header or (options.check and committed and cached_headers(committed[1]))
+    if not include:
+        try:
+            include = fetch_headers()
+        except RuntimeError as error:
+            print(f"cannot fetch the headers: {error}", file=sys.stderr)
+            return 2
+    fresh = render(include)
+    if not options.check:
+        target.write_text(fresh)
+        return 0
+    sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), fresh.splitlines(True), "committed", "generated"))
+    return int(old != fresh)

@@ -100,10 +100,14 @@ if TYPE_CHECKING:
         prog_test_run,
     )
     from pybpf.syscall.sockets import (
+        attach_classic_filter,
         attach_reuseport,
+        attach_reuseport_classic,
         attach_socket_filter,
         detach_reuseport,
         detach_socket_filter,
+        get_classic_filter,
+        lock_filter,
     )
     from pybpf.syscall.watch import Call, add_observer, remove_observer
     from pybpf.syscall.watch import Observer as Observer
@@ -127,7 +131,8 @@ _HOMES = {
     "perf_refresh perf_reset perf_set_bpf perf_set_filter perf_set_output",
     "programs": "QueryResult TestRunResult prog_assoc_struct_ops prog_attach prog_detach "
     "prog_query prog_stream_read_by_fd prog_test_run",
-    "sockets": "attach_reuseport attach_socket_filter detach_reuseport detach_socket_filter",
+    "sockets": "attach_classic_filter attach_reuseport attach_reuseport_classic attach_socket_filter detach_reuseport "
+    "detach_socket_filter get_classic_filter lock_filter",
     "watch": "Call add_observer remove_observer",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -148,7 +153,9 @@ __all__ = [
     "TestRunResult",
     "TokenInfo",
     "add_observer",
+    "attach_classic_filter",
     "attach_reuseport",
+    "attach_reuseport_classic",
     "attach_socket_filter",
     "barrier",
     "btf_get_fd_by_id",
@@ -161,6 +168,7 @@ __all__ = [
     "duplicate",
     "enable_stats",
     "fileno",
+    "get_classic_filter",
     "iter_create",
     "link_create",
     "link_detach",
@@ -168,6 +176,7 @@ __all__ = [
     "link_get_next_id",
     "link_info",
     "link_update",
+    "lock_filter",
     "map_area",
     "map_create",
     "map_delete_batch",

@@ -155,6 +155,11 @@ def other(name: str, command: str, number: int, arguments: Mapping[str, int | by
     return caught()
 
 
+def call(function: Callable[..., int], *arguments: object) -> int:
+    """Call a function of C of this process: the result, or the negated errno. For calls made through `other`."""
+    return _enter(*arguments, function=function)
+
+
 def _enter(*arguments: object, function: Callable[..., int] = foreign.syscall) -> int:
     before = get_errno()
     result = function(*arguments)

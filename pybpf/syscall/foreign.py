@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     syscall: Callable[..., int]
     syscall_holding: Callable[..., int]
     ioctl: Callable[..., int]
+    getsockopt: Callable[..., int]
+    prctl: Callable[..., int]
 else:
     from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_PYTHONAPI, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, dlopen
 
@@ -46,6 +48,8 @@ else:
     syscall = _Function(("syscall", _Process))
     syscall_holding = _HoldingFunction(("syscall", _Process))
     ioctl = _Function(("ioctl", _Process))
+    getsockopt = _Function(("getsockopt", _Process))
+    prctl = _Function(("prctl", _Process))
 
 __all__ = [
     "addressof",
@@ -56,7 +60,9 @@ __all__ = [
     "c_ulong",
     "c_void_p",
     "get_errno",
+    "getsockopt",
     "ioctl",
+    "prctl",
     "set_errno",
     "syscall",
     "syscall_holding",

@@ -1,4 +1,4 @@
-"""System call numbers of this machine: bpf(2) and perf_event_open(2).
+"""System call numbers of this machine: bpf(2), perf_event_open(2), seccomp(2).
 
 The table is generated (`numbers.py`); here is the choice of its row. What counts is the ABI of this process, not
 that of the kernel: a 32-bit Python on a 64-bit kernel uses the 32-bit numbers.
@@ -57,5 +57,5 @@ def abi_name(machine: str, pointer_size: int, multiarch: str = "") -> str:
 MACHINE = abi_name(os.uname().machine, struct.calcsize("P"), getattr(sys.implementation, "_multiarch", ""))
 """The row of this process."""
 
-BPF, PERF_EVENT_OPEN = SYSCALLS[MACHINE]
+BPF, PERF_EVENT_OPEN, SECCOMP = SYSCALLS[MACHINE]
 UPROBE = X86_64_UPROBE if MACHINE == "x86_64" else None
