@@ -179,6 +179,14 @@ def test_no_text_does_worse_than_being_refused(text: str) -> None:
             continue
 
 
+NUMBERLESS = (0x07, 0x87)
+"""tax and txa, in which libpcap now and then leaves a number without a meaning, which its own text does not show."""
+
+
+def _without_number(insn: Instruction) -> Instruction:
+    return Instruction(insn.code, insn.jt, insn.jf)
+
+
 @needs_tcpdump
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_tcpdump(expression: str) -> None:
@@ -187,9 +195,10 @@ def test_tcpdump(expression: str) -> None:
     program = Filter.from_ddd(numbers)
     assert f"{program}\n" == text
     assert program.to_dd() == c
-    assert Filter.from_text(text).to_ddd() == numbers
     assert Filter.from_dd(c) == program
-    assert Filter.from_text(program.source()) == program
+    shown = Filter(_without_number(one) if one.code in NUMBERLESS else one for one in program)
+    assert Filter.from_text(text).to_ddd() == shown.to_ddd()
+    assert Filter.from_text(program.source()) == shown
     if expression in KERNEL_EXPRESSIONS:
         program.check()
     else:
