@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from pybpf.syscall.door import Buffer as Buffer
     from pybpf.syscall.elements import ElementCalls
-    from pybpf.syscall.fd import FD, duplicate, fileno
+    from pybpf.syscall.fd import FD, Lease, duplicate, fileno, lend
     from pybpf.syscall.fd import FdLike as FdLike
     from pybpf.syscall.info import (
         BTFInfo,
@@ -117,7 +117,7 @@ _HOMES = {
     "cpus": "cpu_list possible_cpus",
     "creation": "btf_load map_create map_freeze prog_bind_map prog_load raw_tracepoint_open",
     "elements": "ElementCalls",
-    "fd": "FD duplicate fileno",
+    "fd": "FD Lease duplicate fileno lend",
     "info": "BTFInfo LinkInfo MapInfo ProgramInfo TokenInfo btf_info link_info map_info prog_info token_info",
     "links": "iter_create link_create link_detach link_update",
     "logs": "LogBuffer",
@@ -144,6 +144,7 @@ __all__ = [
     "BTFInfo",
     "Call",
     "ElementCalls",
+    "Lease",
     "LinkInfo",
     "LogBuffer",
     "MapInfo",
@@ -170,6 +171,7 @@ __all__ = [
     "fileno",
     "get_classic_filter",
     "iter_create",
+    "lend",
     "link_create",
     "link_detach",
     "link_get_fd_by_id",

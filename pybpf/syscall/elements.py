@@ -7,6 +7,10 @@ How it is made fast (two thirds of a lookup are the system call itself):
 * The system call function takes no argument types and keeps the GIL, which costs less than handing it over.
 * Slots lie in a free list. `list.pop` and `list.append` are atomic, so threads never share a slot, and a signal
   handler that interrupts a call gets a slot of its own.
+* After `close()` a slot has no descriptor. A call that another thread is in at that moment keeps a lease of the
+  descriptor until it is over, so that its number does not come to mean another file.
+* `subscript` makes the two methods that people use most, ``m[k]`` and ``m[k] = v``, from a template with the encoding
+  in it. They do not ask for the errno of a call that failed; whoever does then makes the call again.
 * The functions are closures made for one map: local names instead of attributes.
 * The size that is passed ends before the fields that are not used, which the kernel then takes for zero.
 
@@ -27,7 +31,7 @@ from pybpf.constants import (
 from pybpf.errors import ClosedError, kernel_error
 from pybpf.syscall.attrs import LAYOUTS, SIZES
 from pybpf.syscall.door import command_name, observers
-from pybpf.syscall.foreign import addressof, byref, c_char, get_errno, syscall_holding
+from pybpf.syscall.foreign import addressof, byref, c_char, get_errno, set_errno, syscall_holding, syscall_quick
 from pybpf.syscall.sizes import check_sizes
 from pybpf.syscall.sysno import BPF
 from pybpf.syscall.watch import Call, observe
@@ -36,6 +40,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from pybpf.syscall.fd import FD, Lease
 
     # (reference to the attr, memory of the key, memory of the value, memory of the whole)
     Slot = tuple[object, memoryview[Any], memoryview[Any], memoryview]
@@ -51,24 +57,16 @@ NO_DESCRIPTOR = 0xFFFFFFFF
 DATA_AT = 64
 """Where the key lies in a slot."""
 
-_failures = 0
-"""How many calls have failed, in all threads; see `_errno`."""
 
-
-def _errno(seen: int) -> int:
+def _errno() -> int:
     """The errno of the call that has just failed; 0 if it is lost and the call has to be made again.
 
-    ctypes keeps one errno per thread, and a signal handler may run between a call and this line. If that handler has
-    calls that fail, the errno is theirs. A call that failed had no effect, so making it again is right.
-
-    Args:
-        seen: `_failures` as it was before the call.
+    ctypes keeps one errno per thread, and a signal handler may run between a call and this line. So whoever has read
+    an errno here leaves 0: a handler whose calls failed too is noticed by that. A call that failed had no effect, so
+    making it again is right.
     """
-    global _failures
     number = get_errno()
-    if _failures != seen:
-        return 0
-    _failures = seen + 1
+    set_errno(0)
     return number
 
 
@@ -76,8 +74,8 @@ class ElementCalls:
     """The element commands on one map. Safe in threads and in signal handlers.
 
     Args:
-        map_fd: the map's descriptor. It is borrowed: call `close()` before closing it, or a later file with the same
-            number would be meant.
+        map_fd: the map's descriptor. It is borrowed: give it to `close()` before closing it, or a later file with the
+            same number would be meant.
         key_size: bytes of a key; 0 for types without keys, whose calls take None as key.
         value_size: bytes of a value as the system call transfers it: of a per-CPU map the value size rounded up to
             8 times the number of possible CPUs. With BPF_F_CPU the kernel uses only the beginning of it.
@@ -100,7 +98,7 @@ class ElementCalls:
         ClosedError: after `close()`.
     """
 
-    __slots__ = ("_close", "contains", "delete", "lookup", "lookup_and_delete", "next_key", "update")
+    __slots__ = ("_close", "_names", "contains", "delete", "lookup", "lookup_and_delete", "next_key", "update")
 
     lookup: Callable[..., Any]
     update: Callable[..., None]
@@ -108,7 +106,8 @@ class ElementCalls:
     next_key: Callable[[Any], Any]
     lookup_and_delete: Callable[..., Any]
     contains: Callable[..., bool]
-    _close: Callable[[], None]
+    _close: Callable[[FD | None], None]
+    _names: dict[str, Any]
 
     def __init__(
         self, map_fd: int, key_size: int, value_size: int, *, key_format: str = "", value_format: str = ""
@@ -116,27 +115,39 @@ class ElementCalls:
         free: list[Slot] = []
         pop, push = free.pop, free.append
         made: list[memoryview] = []
-        closed = False
+        held: list[Lease] = []
+        ended: list[bool] = []
         key_place = 0 if key_format else WHOLE
         value_place = 0 if value_format else WHOLE
 
         def new() -> Slot:
-            if closed:
+            if ended:
                 raise ClosedError("this map is closed")
             if not made:
                 check_sizes(map_fd, key_size, value_size)
             slot = _slot(map_fd, key_size, value_size, key_format, value_format)
             made.append(slot[3][FD_AT : FD_AT + 4].cast("I"))
+            if ended:  # by another thread, which may have missed this slot
+                made[-1][0] = NO_DESCRIPTOR
+                push(slot)
+                raise ClosedError("this map is closed")
             return slot
 
-        def close() -> None:
-            nonlocal closed
-            closed = True
-            for descriptor in made:
+        def close(fd: FD | None) -> None:
+            ended.append(True)
+            for descriptor in list(made):
                 descriptor[0] = NO_DESCRIPTOR
+            if fd is not None and len(free) < len(made) and not fd.closed:
+                held.append(fd.lend())  # somebody is in a call
+                settle()
+
+        def settle() -> None:
+            if len(free) == len(made):
+                while held:
+                    held.pop().end()
 
         def refused(number: int, command: int) -> Exception:
-            if closed and number == errno.EBADF:
+            if ended and number == errno.EBADF:
                 return ClosedError("this map is closed")
             return kernel_error(number, command_name(command))
 
@@ -152,14 +163,15 @@ class ElementCalls:
                 if flags or observers:
                     number = _enter(BPF_MAP_LOOKUP_ELEM, slot, _flagged(slot, flags))
                 else:
-                    seen = _failures
                     if not syscall_holding(BPF, BPF_MAP_LOOKUP_ELEM, reference, FLAGS_AT):
                         return value_memory[0] if value_format else value_memory.tobytes()
-                    number = _errno(seen) or _enter(BPF_MAP_LOOKUP_ELEM, slot, FLAGS_AT)
+                    number = _errno() or _enter(BPF_MAP_LOOKUP_ELEM, slot, FLAGS_AT)
                 if not number:
                     return value_memory[0] if value_format else value_memory.tobytes()
             finally:
                 push(slot)
+                if ended:
+                    settle()
             if number == ENOENT:
                 return None
             raise refused(number, BPF_MAP_LOOKUP_ELEM)
@@ -177,12 +189,13 @@ class ElementCalls:
                 if flags or observers:
                     number = _enter(BPF_MAP_UPDATE_ELEM, slot, _flagged(slot, flags))
                 else:
-                    seen = _failures
                     if not syscall_holding(BPF, BPF_MAP_UPDATE_ELEM, reference, FLAGS_AT):
                         return
-                    number = _errno(seen) or _enter(BPF_MAP_UPDATE_ELEM, slot, FLAGS_AT)
+                    number = _errno() or _enter(BPF_MAP_UPDATE_ELEM, slot, FLAGS_AT)
             finally:
                 push(slot)
+                if ended:
+                    settle()
             if number:
                 raise refused(number, BPF_MAP_UPDATE_ELEM)
 
@@ -210,6 +223,8 @@ class ElementCalls:
             finally:
                 pointer[0] = address
                 push(slot)
+                if ended:
+                    settle()
             if number == ENOENT:
                 return None
             raise refused(number, command)
@@ -238,12 +253,107 @@ class ElementCalls:
         def contains(value: Any, flags: int = 0) -> bool:
             return bool(other(BPF_MAP_LOOKUP_ELEM, None, FLAGS_AT, flags, found, value))
 
+        self._names = {
+            "pop": pop,
+            "new": new,
+            "push": push,
+            "ended": ended,
+            "settle": settle,
+            "observers": observers,
+            "call": syscall_quick,
+            "failures": (TypeError, ValueError, OverflowError),
+            "place": "0" if key_format else ":",
+            "value_place": "0" if value_format else ":",
+        }
         self.lookup, self.update, self.delete, self.next_key = lookup, update, delete, next_key
         self.lookup_and_delete, self.contains, self._close = lookup_and_delete, contains, close
 
-    def close(self) -> None:
-        """Let every further call raise `ClosedError`. The map's descriptor itself stays open."""
-        self._close()
+    def subscript(
+        self,
+        get: Callable[[Any, Any], Any],
+        set: Callable[[Any, Any, Any], None],
+        encode_key: Callable[[Any], bytes] | None,
+        encode_value: Callable[[Any], bytes] | None,
+        decode: Callable[[Any], Any] | None,
+    ) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any, Any], None]]:
+        """The methods ``__getitem__`` and ``__setitem__`` of an object that is this map.
+
+        Args:
+            get, set: the methods that do the same in every case; they are called when something is not as it mostly is:
+                no such element, a key that cannot be encoded, observers.
+            encode_key, encode_value, decode: None where the prepared calls take or give the value as it is. `decode`
+                gets memory that will change, and must not keep it.
+        """
+        value = "value_memory[0]" if self._names["value_place"] == "0" else "value_memory.tobytes()"
+        source = _SUBSCRIPT.format(
+            bpf=BPF,
+            lookup=BPF_MAP_LOOKUP_ELEM,
+            update=BPF_MAP_UPDATE_ELEM,
+            size=FLAGS_AT,
+            place=self._names["place"],
+            value_place=self._names["value_place"],
+            key="key" if encode_key is None else "encode_key(key)",
+            value="value" if encode_value is None else "encode_value(value)",
+            result=value if decode is None else "decode(value_memory)",
+        )
+        names = {
+            **self._names,
+            "encode_key": encode_key,
+            "encode_value": encode_value,
+            "decode": decode,
+            "get": get,
+            "set": set,
+        }
+        exec(source, names)
+        return names["getitem"], names["setitem"]
+
+    def close(self, fd: FD | None = None) -> None:
+        """Let every further call raise `ClosedError`. The map's descriptor itself stays open.
+
+        Args:
+            fd: the descriptor's owner, which is about to close it: it will wait for calls that other threads are in.
+        """
+        self._close(fd)
+
+
+_SUBSCRIPT = """
+def getitem(self, key):
+    try:
+        slot = pop()
+    except IndexError:
+        slot = new()
+    reference, key_memory, value_memory, _ = slot
+    try:
+        key_memory[{place}] = {key}
+        if not observers and not call({bpf}, {lookup}, reference, {size}):
+            return {result}
+    except failures:
+        pass
+    finally:
+        push(slot)
+        if ended:
+            settle()
+    return get(self, key)
+
+def setitem(self, key, value):
+    try:
+        slot = pop()
+    except IndexError:
+        slot = new()
+    reference, key_memory, value_memory, _ = slot
+    try:
+        key_memory[{place}] = {key}
+        value_memory[{value_place}] = {value}
+        if not observers and not call({bpf}, {update}, reference, {size}):
+            return
+    except failures:
+        pass
+    finally:
+        push(slot)
+        if ended:
+            settle()
+    set(self, key, value)
+"""
 
 
 def _room(size: int) -> int:
@@ -286,10 +396,9 @@ def _enter(command: int, slot: Slot, size: int) -> int:
     if observers:
         return _watched(command, slot, size)
     while True:
-        seen = _failures
         if not syscall_holding(BPF, command, slot[0], size):
             return 0
-        number = _errno(seen)
+        number = _errno()
         if number:
             return number
 
@@ -299,7 +408,7 @@ def _watched(command: int, slot: Slot, size: int) -> int:
 
     def enter() -> int:
         while syscall_holding(BPF, command, slot[0], size):
-            number = _errno(_failures)
+            number = _errno()
             if number:
                 return -number
         return 0

@@ -5,6 +5,9 @@ Rules:
 * One owner: whoever holds the `FD` closes it, by `close()`, by `with`, or by giving it away with `detach()`.
 * It is never 0, 1 or 2: many fields of union bpf_attr take 0 for "none", and standard streams get replaced.
 * A forgotten one is closed by the garbage collector, with a `ResourceWarning`.
+* Closing in one thread while another is in a call: whoever makes calls on somebody else's descriptor takes a `Lease`.
+  `close()` ends the descriptor at once for everybody who asks for it; the number itself is given back to the kernel
+  when the last lease ends, so that no call ever reaches a later file of the same number.
 """
 
 from __future__ import annotations
@@ -56,6 +59,39 @@ def fileno(fd: FdLike) -> int:
     return fd if isinstance(fd, int) else fd.fileno()
 
 
+def lend(fd: FdLike) -> Lease:
+    """A lease of the number behind a descriptor, for a ``with``. Raises ClosedError.
+
+    Only an `FD` can wait for the end of a lease; of anything else this is just the number.
+    """
+    return fd.lend() if isinstance(fd, FD) else Lease(None, fileno(fd))
+
+
+class Lease:
+    """The right to use a descriptor's number for a while, however it is closed meanwhile.
+
+    Attributes:
+        number: the descriptor.
+    """
+
+    __slots__ = ("_owner", "number")
+
+    def __init__(self, owner: FD | None, number: int) -> None:
+        self._owner = owner
+        self.number = number
+
+    def __enter__(self) -> int:
+        return self.number
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Give it back. Call it once."""
+        if self._owner is not None:
+            self._owner._returned()
+
+
 class FD:
     """A file descriptor with one owner.
 
@@ -67,10 +103,12 @@ class FD:
         ValueError: it is negative.
     """
 
-    __slots__ = ("__weakref__", "_fd")
+    # No __slots__: `dict.pop` is atomic, also in free-threaded Python, and of two threads that close only one may.
+    _fd = -1
+    _leases: list[None]
+    """One item for each; there are mostly none, and then no list."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = -1
         if fd < 0:
             raise ValueError(f"a descriptor cannot be {fd}")
         if fd < 3:
@@ -84,9 +122,7 @@ class FD:
     @classmethod
     def _empty(cls) -> FD:
         """One that is closed, for the door to store a descriptor in."""
-        fd = cls.__new__(cls)
-        fd._fd = -1
-        return fd
+        return cls.__new__(cls)
 
     def _over(self, number: int) -> FD:
         """The owner of a descriptor that the door has made: this one if it was stored here, and it may stay."""
@@ -103,19 +139,44 @@ class FD:
 
     def detach(self) -> int:
         """Give the descriptor away: the caller closes it from now on, and this object is closed."""
-        fd = self.fileno()
-        self._fd = -1
-        return fd
+        number: int = self.__dict__.pop("_fd", -1)
+        if number < 0:
+            raise ClosedError("this descriptor is closed")
+        return number
 
     def dup(self) -> FD:
         """Another descriptor of the same object, above 2 and closed on exec, with its own owner."""
         return FD(duplicate(self.fileno()))
 
+    def lend(self) -> Lease:
+        """A lease: until it ends the number stays this file's, even if this is closed. Raises ClosedError."""
+        leases: list[None] = self.__dict__.setdefault("_leases", [])
+        leases.append(None)  # first: whoever closes sees it, or we see that it is closed
+        number = self._fd
+        if number < 0:
+            self._returned()
+            raise ClosedError("this descriptor is closed")
+        return Lease(self, number)
+
+    def _returned(self) -> None:
+        """A lease has ended: the last one closes what was closed meanwhile."""
+        self._leases.pop()
+        if not self._leases and self._fd < 0:
+            late: int = self.__dict__.pop("_late", -1)
+            if late >= 0:
+                os.close(late)
+
     def close(self) -> None:
-        """Close the descriptor. Closing twice does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        """Close the descriptor, if it is lent when the last lease ends. Closing twice does nothing."""
+        number: int = self.__dict__.pop("_fd", -1)
+        if number < 0:
+            return
+        if "_leases" in self.__dict__:
+            self._leases.append(None)  # our own, so that the last one to end sees what is left to close
+            self.__dict__["_late"] = number
+            self._returned()
+        else:
+            os.close(number)
 
     @property
     def closed(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from pybpf.errors import kernel_error
-from pybpf.syscall.fd import fileno
+from pybpf.syscall.fd import lend
 from pybpf.syscall.invoke import attempt, invoke
 from pybpf.syscall.record import Record
 from pybpf.syscall.sizes import check_sizes
@@ -68,11 +68,12 @@ def map_delete_elem(map_fd: FdLike, key: Buffer) -> None:
         BPFNotFoundError: ENOENT: there is no such element.
         BPFError: EINVAL: an array, which cannot lose elements.
     """
-    check_sizes(fileno(map_fd), key, None)
-    attr = Record("BPF_MAP_DELETE_ELEM")
-    attr.put(map_fd=fileno(map_fd))
-    attr.point("key", key)
-    invoke(attr)
+    with lend(map_fd) as number:
+        check_sizes(number, key, None)
+        attr = Record("BPF_MAP_DELETE_ELEM")
+        attr.put(map_fd=number)
+        attr.point("key", key)
+        invoke(attr)
 
 
 def map_get_next_key(map_fd: FdLike, key: Buffer | None, key_size: int) -> bytes:
@@ -86,12 +87,13 @@ def map_get_next_key(map_fd: FdLike, key: Buffer | None, key_size: int) -> bytes
         BPFNotFoundError: ENOENT: this was the last key.
     """
     out = bytearray(key_size)
-    check_sizes(fileno(map_fd), key_size if key is None else min(key_size, len(key)), None)
-    attr = Record("BPF_MAP_GET_NEXT_KEY")
-    attr.put(map_fd=fileno(map_fd))
-    attr.point("key", key)
-    attr.point("next_key", out)
-    invoke(attr)
+    with lend(map_fd) as number:
+        check_sizes(number, key_size if key is None else min(key_size, len(key)), None)
+        attr = Record("BPF_MAP_GET_NEXT_KEY")
+        attr.put(map_fd=number)
+        attr.point("key", key)
+        attr.point("next_key", out)
+        invoke(attr)
     return bytes(out)
 
 
@@ -108,12 +110,13 @@ def map_lookup_and_delete_elem(map_fd: FdLike, key: Buffer | None, value_size: i
 
 
 def _element(command: str, map_fd: FdLike, key: Buffer | None, value: Buffer, flags: int) -> None:
-    check_sizes(fileno(map_fd), key, value, 1, flags)
-    attr = Record(command)
-    attr.put(map_fd=fileno(map_fd), flags=flags)
-    attr.point("key", key)
-    attr.point("value", value)
-    invoke(attr)
+    with lend(map_fd) as number:
+        check_sizes(number, key, value, 1, flags)
+        attr = Record(command)
+        attr.put(map_fd=number, flags=flags)
+        attr.point("key", key)
+        attr.point("value", value)
+        invoke(attr)
 
 
 def map_lookup_batch(
@@ -197,13 +200,14 @@ def _read_batch(
     flags: int,
 ) -> tuple[int, int]:
     in_batch, out_batch, keys, values = buffers
-    key_size = check_sizes(fileno(map_fd), keys, values, count, elem_flags)
-    if min(len(out_batch), len(out_batch if in_batch is None else in_batch)) < max(key_size, 4):
-        raise ValueError(f"in_batch and out_batch take {max(key_size, 4)} bytes")
-    attr = _batch(command, map_fd, count, elem_flags, flags)
-    for name, buffer in zip(("in_batch", "out_batch", "keys", "values"), buffers, strict=True):
-        attr.point(name, buffer)
-    result = attempt(attr)
+    with lend(map_fd) as number:
+        key_size = check_sizes(number, keys, values, count, elem_flags)
+        if min(len(out_batch), len(out_batch if in_batch is None else in_batch)) < max(key_size, 4):
+            raise ValueError(f"in_batch and out_batch take {max(key_size, 4)} bytes")
+        attr = _batch(command, number, count, elem_flags, flags)
+        for name, buffer in zip(("in_batch", "out_batch", "keys", "values"), buffers, strict=True):
+            attr.point(name, buffer)
+        result = attempt(attr)
     if result < 0 and -result not in (errno.ENOENT, errno.ENOSPC):
         raise kernel_error(-result, command)
     return attr["count"], max(-result, 0)
@@ -212,11 +216,12 @@ def _read_batch(
 def _write_batch(
     command: str, map_fd: FdLike, keys: Buffer, values: Buffer | None, count: int, elem_flags: int, flags: int
 ) -> int:
-    check_sizes(fileno(map_fd), keys, values, count, elem_flags)
-    attr = _batch(command, map_fd, count, elem_flags, flags)
-    attr.point("keys", keys)
-    attr.point("values", values)
-    result = attempt(attr)
+    with lend(map_fd) as number:
+        check_sizes(number, keys, values, count, elem_flags)
+        attr = _batch(command, number, count, elem_flags, flags)
+        attr.point("keys", keys)
+        attr.point("values", values)
+        result = attempt(attr)
     done = attr["count"]
     if result < 0:
         error = kernel_error(-result, command)
@@ -226,7 +231,7 @@ def _write_batch(
     return done
 
 
-def _batch(command: str, map_fd: FdLike, count: int, elem_flags: int, flags: int) -> Record:
+def _batch(command: str, map_fd: int, count: int, elem_flags: int, flags: int) -> Record:
     attr = Record(command)
-    attr.put(map_fd=fileno(map_fd), count=count, elem_flags=elem_flags, flags=flags)
+    attr.put(map_fd=map_fd, count=count, elem_flags=elem_flags, flags=flags)
     return attr
