@@ -10,8 +10,9 @@ types. Modules of map families are imported when the first map of theirs is made
     fdarray   ProgArray, ArrayOfMaps, HashOfMaps, CgroupArray, DevMap, DevMapHash, CpuMap, XskMap, SocketArray,
               SocketHash, ReuseportArray
     ringbuf   RingBufferMap                 perf    PerfEventArrayMap
-    storage   SocketStorage, InodeStorage, TaskStorage, CgroupLocalStorage, PerCpuCgroupStorage, StackTraceMap,
-              UserRingBufferMap
+    storage   SocketStorage, InodeStorage, TaskStorage, CgroupLocalStorage, CgroupStorage, PerCpuCgroupStorage,
+              StackTraceMap, UserRingBufferMap
+    insn      InsnArray
     arena     ArenaMap
     struct_ops StructOpsMap
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         XskMap,
     )
     from pybpf.maps.hash import HashMap, LruHashMap, LruPerCpuHashMap, PerCpuHashMap, ResizableHashMap
+    from pybpf.maps.insn import InsnArray
     from pybpf.maps.lpm import LpmTrie, Prefix
     from pybpf.maps.mapping import MappingMap
     from pybpf.maps.percpu import PerCPU
@@ -55,8 +57,10 @@ if TYPE_CHECKING:
     from pybpf.maps.ringbuf import RingBufferMap
     from pybpf.maps.storage import (
         CgroupLocalStorage,
+        CgroupStorage,
         InodeStorage,
         PerCpuCgroupStorage,
+        Pid,
         SocketStorage,
         StackTraceMap,
         TaskStorage,
@@ -73,6 +77,7 @@ __all__ = [
     "BloomFilter",
     "CgroupArray",
     "CgroupLocalStorage",
+    "CgroupStorage",
     "CpuMap",
     "DevMap",
     "DevMapHash",
@@ -80,6 +85,7 @@ __all__ = [
     "HashMap",
     "HashOfMaps",
     "InodeStorage",
+    "InsnArray",
     "LpmTrie",
     "LruHashMap",
     "LruPerCpuHashMap",
@@ -90,6 +96,7 @@ __all__ = [
     "PerCpuCgroupStorage",
     "PerCpuHashMap",
     "PerfEventArrayMap",
+    "Pid",
     "Prefix",
     "ProgArray",
     "Queue",
@@ -130,6 +137,7 @@ _CLASSES = {
     c.BPF_MAP_TYPE_CPUMAP: "CpuMap",
     c.BPF_MAP_TYPE_XSKMAP: "XskMap",
     c.BPF_MAP_TYPE_SOCKHASH: "SocketHash",
+    c.BPF_MAP_TYPE_CGROUP_STORAGE: "CgroupStorage",
     c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: "ReuseportArray",
     c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: "PerCpuCgroupStorage",
     c.BPF_MAP_TYPE_QUEUE: "Queue",
@@ -144,6 +152,7 @@ _CLASSES = {
     c.BPF_MAP_TYPE_USER_RINGBUF: "UserRingBufferMap",
     c.BPF_MAP_TYPE_CGRP_STORAGE: "CgroupLocalStorage",
     c.BPF_MAP_TYPE_ARENA: "ArenaMap",
+    c.BPF_MAP_TYPE_INSN_ARRAY: "InsnArray",
     c.BPF_MAP_TYPE_RHASH: "ResizableHashMap",
 }
 """Map type -> class."""
@@ -166,6 +175,7 @@ _HOMES = {
         "XskMap",
     ),
     "hash": ("HashMap", "LruHashMap", "LruPerCpuHashMap", "PerCpuHashMap", "ResizableHashMap"),
+    "insn": ("InsnArray",),
     "lpm": ("LpmTrie", "Prefix"),
     "mapping": ("MappingMap",),
     "percpu": ("PerCPU",),
@@ -174,8 +184,10 @@ _HOMES = {
     "ringbuf": ("RingBufferMap",),
     "storage": (
         "CgroupLocalStorage",
+        "CgroupStorage",
         "InodeStorage",
         "PerCpuCgroupStorage",
+        "Pid",
         "SocketStorage",
         "StackTraceMap",
         "TaskStorage",

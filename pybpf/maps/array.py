@@ -12,18 +12,20 @@ Rules of this module:
 
 from __future__ import annotations
 
+import errno
 from array import array
 
 from pybpf import syscall
 from pybpf.constants import BPF_ANY, BPF_F_MMAPABLE, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY
-from pybpf.errors import BPFError
-from pybpf.maps.face import Face, NumberFace, PerCPUFace
+from pybpf.errors import BPFError, ClosedError, NotSupportedError
+from pybpf.maps.cpus import PerCPUMap
+from pybpf.maps.face import CodecFace, Face, NumberFace
 from pybpf.maps.mapping import MappingMap
-from pybpf.syscall import PAGE_SIZE, possible_cpus
+from pybpf.syscall import PAGE_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from mmap import mmap
     from typing import Any, NoReturn
 
@@ -64,6 +66,13 @@ class IndexedMap(MappingMap):
             raise self._missing(key)
         return value
 
+    def get(self, key: Any, default: Any = None, *, flags: int = 0) -> Any:
+        """The value at an index, or the default; see `MappingMap.get`."""
+        try:
+            return super().get(self._index(key), default, flags=flags)
+        except IndexError:
+            return default
+
     def put(self, key: Any, value: Any, flags: int = BPF_ANY) -> None:
         """Write an element; see `MappingMap.put`. Raises IndexError for an index outside."""
         if type(key) is not int or not 0 <= key < self.max_entries:
@@ -76,8 +85,13 @@ class IndexedMap(MappingMap):
         except IndexError:
             return False
 
-    def _write(self, keys: list[Any], values: list[Any], flags: int, done: int) -> None:
+    def _write(self, keys: Sequence[Any], values: Sequence[Any], flags: int, done: int) -> None:
         super()._write([self._index(key) for key in keys], values, flags, done)
+
+    def get_many(self, keys: Iterable[Any], default: Any = None) -> list[Any]:
+        """The values of many indexes, in their order; see `MappingMap.get_many`. Raises IndexError."""
+        wanted = [self._index(key) for key in keys]
+        return super().get_many(wanted, default)
 
     def _walked_keys(self, calls: ElementCalls) -> Iterator[bytes]:
         return map(self.keys_face.encode, range(self.max_entries))
@@ -86,50 +100,120 @@ class IndexedMap(MappingMap):
 class ArrayMap(IndexedMap):
     """BPF_MAP_TYPE_ARRAY (Linux 3.19)."""
 
-    __slots__ = ("_memory", "_words")
+    __slots__ = ("_forget", "_memory", "_words")
     default_type = BPF_MAP_TYPE_ARRAY
     is_array = True
+    helper_reads = True
 
     _memory: mmap | None
     _words: Any
+    _forget: Callable[[], None]
 
-    def _prepare(self) -> None:
-        super()._prepare()
+    def _quicken(self, calls: ElementCalls) -> None:
         self._memory = self._words = None
         if self.flags & BPF_F_MMAPABLE:
             self._map()
+        if self._memory is None:
+            super()._quicken(calls)
 
     def _map(self) -> None:
         """Read from the array's memory from now on, if the kernel lets it be mapped."""
-        size, stride = self.value_size, self.value_size + 7 & ~7
-        length = -(-stride * self.max_entries // PAGE_SIZE) * PAGE_SIZE
         try:
-            memory = self._memory = syscall.map_memory(self.fd, length)
+            memory = self._memory = syscall.map_memory(self.fd, self._mapped_size())
         except BPFError:
             return
-        if self.values_face.format and size == stride:
+        values, stride, count = self.values_face, self._stride, self.max_entries
+        get: Callable[[int], Any]
+        if values.format and values.size == stride:
             whole: Any = memoryview(memory)
-            self._words = whole.cast(self.values_face.format)
-            self._get = self._words.__getitem__
-        else:
-            decode = self.values_face.decoder()
-            self._get = lambda key: decode(memory[key * stride : key * stride + size])
+            self._words = whole.cast(values.format)
+            get = self._words.__getitem__
+        elif isinstance(values, CodecFace):
+            decode_at = values.codec.decode
 
-    def close(self) -> None:
-        if not self.closed and self._is_prepared() and self._memory is not None:
+            def get(key: int) -> Any:
+                return decode_at(memory, key * stride)
+
+        else:
+            size, decode = values.size, values.decode
+
+            def get(key: int) -> Any:
+                return decode(memory[key * stride : key * stride + size])
+
+        slow, closed_get = type(self).__getitem__, self._closed_get
+
+        def getitem(self: Any, key: Any) -> Any:
+            return get(key) if key.__class__ is int and 0 <= key < count else slow(self, key)
+
+        def forget() -> None:
+            nonlocal get
+            get = closed_get
+
+        self._get, self._forget = get, forget
+        self.operators(getitem, type(self).__setitem__)
+
+    @property
+    def _stride(self) -> int:
+        """Bytes from one value to the next, in the array's memory."""
+        return self.value_size + 7 & ~7
+
+    def _mapped_size(self) -> int:
+        return -(-self._stride * self.max_entries // PAGE_SIZE) * PAGE_SIZE
+
+    def _release(self) -> None:
+        super()._release()
+        if self._is_prepared() and self._memory is not None:
             self._get = self._closed_get
-            if self._words is not None:
-                self._words.release()
-            self._memory.close()
-        super().close()
+            self._forget()
+            # Another thread may be reading: it holds the memory, which is unmapped when the last one lets go of it.
+            self._memory = self._words = None
+
+    def view(self, *, writable: bool = False) -> memoryview:
+        """The array's memory itself, for arrays made with BPF_F_MMAPABLE (Linux 5.5): no system call, no copy.
+
+        What programs write is there at once, and what is written here they see at once. The view holds numbers where
+        values are numbers of 8 bytes, else bytes in two dimensions: a row for each element, rounded up to 8 bytes. It
+        outlives the map object.
+
+        Raises:
+            NotSupportedError: the array is not made so.
+            BPFPermissionError: writable, and it is frozen or may only be read.
+        """
+        data, values = self._live(writable), self.values_face
+        if values.format and values.size == self._stride:
+            shaped: memoryview = data.cast(values.format)
+            return shaped
+        rows: memoryview = data.cast("B", (self.max_entries, self._stride))
+        return rows
+
+    def numpy(self, *, writable: bool = False) -> Any:
+        """The same as a numpy array, structs as structured elements. Needs numpy."""
+        from pybpf.maps.bulk import as_numpy
+
+        return as_numpy(self._live(writable), self.values_face, self.value_codec, self._stride)
+
+    def _live(self, writable: bool) -> Any:
+        """The bytes of all elements."""
+        if not self.flags & BPF_F_MMAPABLE or self.is_per_cpu:
+            hint = "The array has to be made with BPF_F_MMAPABLE"
+            raise NotSupportedError(errno.ENODEV, "mmap", f"map {self.name!r}" if self.name else "", hint)
+        with self.fd.lend() as number:
+            memory = syscall.map_memory(number, self._mapped_size(), writable=writable)
+        return memoryview(memory)[: self._stride * self.max_entries]
+
+    def get_many(self, keys: Iterable[Any], default: Any = None) -> list[Any]:
+        """The values of many indexes, in their order; see `MappingMap.get_many`. Raises IndexError."""
+        get = self._get
+        if self._memory is None:
+            return super().get_many(keys, default)
+        return [get(self._index(key)) for key in keys]
 
     def _closed_get(self, key: Any) -> NoReturn:
-        self.fileno()
-        raise AssertionError("fileno() of a closed map raises")
+        raise ClosedError(f"{self!r} is closed")
 
-    def _chunks(self, *, values: bool = True, delete: bool = False) -> Iterator[Chunk]:
+    def chunks(self, *, values: bool = True, delete: bool = False) -> Iterator[Chunk]:
         if self._memory is None or self.value_size % 8:
-            yield from super()._chunks(values=values, delete=delete)
+            yield from super().chunks(values=values, delete=delete)
             return
         self.fileno()
         keys = array("I", range(self.max_entries))
@@ -138,6 +222,31 @@ class ArrayMap(IndexedMap):
             memoryview(self._memory[: self.value_size * self.max_entries]),
             self.max_entries,
         )
+
+    def _iterate_values(self) -> Iterator[Any]:
+        words = self._words
+        if words is None:
+            return super()._iterate_values()
+        return iter(words[: self.max_entries].tolist())
+
+    def __getitem__(self, key: Any) -> Any:
+        """The value at an index; of a slice a list of values."""
+        if type(key) is slice:
+            return self._slice(key)
+        return super().__getitem__(key)
+
+    def _slice(self, part: slice) -> list[Any]:
+        indexes = range(*part.indices(self.max_entries))
+        if len(indexes) == self.max_entries and indexes.step == 1:
+            return list(self._iterate_values())
+        return self.get_many(indexes)
+
+    def put(self, key: Any, value: Any, flags: int = BPF_ANY) -> None:
+        """Write an element, or those of a slice: as many values as the slice has indexes; see `MappingMap.put`."""
+        if type(key) is slice:
+            self.update_many(range(*key.indices(self.max_entries)), list(value), flags)
+        else:
+            super().put(key, value, flags)
 
     def __len__(self) -> int:
         return self.max_entries
@@ -184,15 +293,11 @@ class ArrayMap(IndexedMap):
         self.update((index, zero) for index in range(self.max_entries))
 
 
-class PerCpuArrayMap(ArrayMap):
+class PerCpuArrayMap(PerCPUMap, ArrayMap):
     """BPF_MAP_TYPE_PERCPU_ARRAY (Linux 4.6): each possible CPU has an array of its own.
 
-    Values are `PerCPU` lists, one value for each possible CPU: ``a[i].sum()``. Writing takes such a list, or one value
-    for all CPUs (a list is always taken as one value for each CPU; give an array as a tuple).
+    Values are `PerCPU` lists, one value for each possible CPU: ``a[i].sum()``, ``a.sums()``.
     """
 
     __slots__ = ()
     default_type = BPF_MAP_TYPE_PERCPU_ARRAY
-
-    def _value_face(self) -> Face:
-        return PerCPUFace(super()._value_face(), possible_cpus())

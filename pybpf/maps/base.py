@@ -6,11 +6,14 @@ Rules of this package:
 * Keys and values are typed by codecs. Without type information they are `bytes`.
 * What cannot be right (size, range, kind of value) is refused before the kernel is asked, and named.
 * Making a map object costs next to nothing: what single operations need is prepared when the first one is made.
+* Any number of threads may use one map. Closing it while others use it lets their calls end, and lets no later one
+  begin: they raise ClosedError. A forked child has the same map, and buffers of its own.
 """
 
 from __future__ import annotations
 
 import os
+from _thread import RLock
 from _warnings import warn  # the built-in part of `warnings`, see pybpf.syscall.fd
 
 from pybpf import syscall
@@ -24,12 +27,22 @@ if TYPE_CHECKING:
     from pybpf.abi import MapType
     from pybpf.btf.codec import Codec
     from pybpf.btf.reader import BTF
+    from pybpf.maps.declared import Declared
     from pybpf.mapspec import MapSpec
     from pybpf.syscall import FD, FdLike, MapInfo
 
 
+PREPARING = RLock()
+"""Held while some map prepares itself or is closed: both are short, rare, and must not happen at once."""
+os.register_at_fork(after_in_child=PREPARING._at_fork_reinit)  # type: ignore[attr-defined]
+
+
 class Map:
     """A BPF map. `make_map`, `open_map`, `Map.open_pinned`, `Map.from_id` and `create` give the fitting subclass.
+
+    A subclass that stands for one type also makes new maps:
+
+        HashMap(key="u32", value="struct stats { u64 packets; u64 bytes; }", max_entries=1024)
 
     Attributes:
         name: as the object file names it, or as the kernel does for maps that were opened.
@@ -70,24 +83,62 @@ class Map:
     """What the repr calls the keys, when that is not their type."""
     default_key_size: ClassVar[int] = 0
     default_value_size: ClassVar[int] = 0
+    default_key: ClassVar[str | None] = None
+    """The C type of keys, when none is given and the size is not prescribed."""
+    declarations: ClassVar[dict[str, str]] = {}
+    """Short names for C declarations that this class takes as types."""
 
     def __init__(
         self,
-        fd: FD,
+        fd: FD | None = None,
         *,
-        name: str,
-        type_number: int,
-        key_size: int,
-        value_size: int,
-        max_entries: int,
+        key: Declared | None = None,
+        value: Declared | None = None,
+        max_entries: int = 0,
+        name: str = "",
         flags: int = 0,
         map_extra: int = 0,
+        inner: FdLike | None = None,
+        numa_node: int = 0,
+        type_number: int = 0,
+        key_size: int | None = None,
+        value_size: int | None = None,
         key_codec: Codec | None = None,
         value_codec: Codec | None = None,
         btf: BTF | None = None,
         spec: MapSpec | None = None,
     ) -> None:
-        """Takes ownership of the descriptor. A codec whose size is not the map's is left aside."""
+        """A new map, or with a descriptor the object over one that exists (`open_map` and `make_map` do that).
+
+        Args:
+            key, value: the types: C (``"u32"``, ``"char[16]"``, ``"struct a { u32 b; }"``, see
+                `pybpf.btf.declarations`), a Python type or dataclass (see `pybpf.maps.declared`), a codec, or a number
+                of bytes. By default what the type of map prescribes.
+            max_entries: capacity in elements; bytes of a ring buffer, pages of an arena.
+            name: at most 15 of A-Z a-z 0-9 _ and .
+            flags: BPF_F_...; those that the type demands are added.
+            inner: a map like those that a map of maps will hold.
+            fd: taken over; then the sizes have to be given, and a codec whose size is not the map's is left aside.
+
+        Raises:
+            BPFError: the kernel refused; see `pybpf.syscall.map_create`.
+            BTFError: a type is not understood.
+            TypeError: this class does not stand for one type.
+        """
+        type_number = type_number or type(self).default_type
+        if fd is None:
+            from pybpf.maps.making import Making
+
+            making = Making(type(self), type_number, name)
+            making.choose_key(key, key_codec, key_size)
+            making.choose_value(value, value_codec, value_size)
+            flags |= type(self).required_flags
+            fd = making.create(max_entries, flags, map_extra, inner, numa_node)
+            key_size, value_size, btf = making.key_size, making.value_size, making.btf
+            key_codec, value_codec = making.key_codec, making.value_codec
+        if key_size is None or value_size is None:
+            fd.close()
+            raise TypeError("a map over a descriptor needs key_size and value_size")
         self._fd = fd
         self._id = 0
         self._pin_path = ""
@@ -106,67 +157,22 @@ class Map:
     # --- getting one -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(
-        cls,
-        type_number: int | None = None,
-        *,
-        key_size: int | None = None,
-        value_size: int | None = None,
-        max_entries: int = 0,
-        flags: int = 0,
-        name: str = "",
-        map_extra: int = 0,
-        inner: FdLike | None = None,
-        numa_node: int = 0,
-        key_codec: Codec | None = None,
-        value_codec: Codec | None = None,
-    ) -> Self:
-        """A new map without an object file.
+    def create(cls, type_number: int | None = None, **options: Any) -> Self:
+        """A new map without an object file, of a type that is given by its number.
 
         Args:
-            type_number: BPF_MAP_TYPE_...; each class knows its own, so that ``HashMap.create`` does without.
-            key_size, value_size: bytes; by default those of the codecs, or what the type prescribes.
-            inner: a map like those that a map of maps will hold.
-            key_codec, value_codec: types of keys and values; without they are `bytes`.
+            type_number: BPF_MAP_TYPE_...; by default the class's own.
+            options: as those of the class.
 
         Raises:
-            BPFError: the kernel refused; see `pybpf.syscall.map_create`.
             TypeError: this class does not stand for one type, or the type is another class's.
         """
-        from pybpf.maps import class_of, make_map
+        from pybpf.maps import class_of
 
-        type_number = type_number or cls.default_type
-        if not type_number or not issubclass(class_of(type_number), cls):
-            raise TypeError(f"{cls.__name__}.create cannot make maps of type {type_name(type_number or 0)}")
-        made_class = class_of(type_number)
-        if key_size is None:
-            key_size = key_codec.size if key_codec is not None else made_class.default_key_size
-        if value_size is None:
-            value_size = value_codec.size if value_codec is not None else made_class.default_value_size
-        flags |= made_class.required_flags
-        fd = syscall.map_create(
-            type_number,
-            key_size=key_size,
-            value_size=value_size,
-            max_entries=max_entries,
-            map_flags=flags,
-            name=name,
-            inner_map_fd=inner,
-            numa_node=numa_node,
-            map_extra=map_extra,
-        )
-        made = make_map(
-            fd,
-            name=name,
-            type_number=type_number,
-            key_size=key_size,
-            value_size=value_size,
-            max_entries=max_entries,
-            flags=flags,
-            map_extra=map_extra,
-            key_codec=key_codec,
-            value_codec=value_codec,
-        )
+        number = type_number or cls.default_type
+        if not number or not issubclass(class_of(number), cls):
+            raise TypeError(f"{cls.__name__}.create cannot make maps of type {type_name(number)}")
+        made = class_of(number)(type_number=number, **options)
         assert isinstance(made, cls)
         return made
 
@@ -245,7 +251,8 @@ class Map:
 
     def info(self) -> MapInfo:
         """What the kernel knows of it (struct bpf_map_info): id, sizes, flags, BTF ids. Linux 4.13."""
-        return syscall.map_info(self.fd)
+        with self.fd.lend() as number:
+            return syscall.map_info(number)
 
     @property
     def id(self) -> int:
@@ -261,7 +268,8 @@ class Map:
             BPFError: EBUSY: it is mapped writable, or frozen already.
             NotSupportedError: the type does not allow it.
         """
-        syscall.map_freeze(self.fd)
+        with self.fd.lend() as number:
+            syscall.map_freeze(number)
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Give the map a name in a BPF file system: it lives on there. Linux 4.4.
@@ -272,7 +280,8 @@ class Map:
             BPFPermissionError: it is not on a BPF file system, or the name has a dot.
         """
         text = os.fspath(path)
-        syscall.obj_pin(text, self.fd)
+        with self.fd.lend() as number:
+            syscall.obj_pin(text, number)
         self._pin_path = text
 
     def unpin(self) -> None:
@@ -299,8 +308,16 @@ class Map:
         return self._fd.closed
 
     def close(self) -> None:
-        """Close the descriptor. The kernel keeps the map while programs, pins or others use it. May be called twice."""
-        self._fd.close()
+        """Close the descriptor. The kernel keeps the map while programs, pins or others use it. May be called twice.
+
+        Other threads may be using the map: the descriptor's number goes back to the kernel when their calls are over.
+        """
+        with PREPARING:
+            self._release()
+            self._fd.close()
+
+    def _release(self) -> None:
+        """Let go of what was prepared: the map is about to be closed, or was closed already."""
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ Rules of this module:
 from __future__ import annotations
 
 import sys
-from operator import index
+from operator import add, index
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - a class
 
@@ -56,6 +56,12 @@ class Face:
         size, data = self.size, buffer[: self.size * count].tobytes()
         return [data[start : start + size] for start in range(0, size * count, size)]
 
+    def apart(self, buffer: memoryview, stride: int, count: int) -> list[Any]:
+        """`count` values that begin `stride` bytes after one another."""
+        data, size = buffer[: stride * count].tobytes(), self.size
+        decode = self.decoder()
+        return [decode(data[start : start + size]) for start in range(0, stride * count, stride)]
+
     def encode_run(self, values: Sequence[Any]) -> bytes:
         """The bytes of values side by side."""
         if self.format:
@@ -95,6 +101,9 @@ class CodecFace(Face):
 
     def decoder(self) -> Callable[[bytes], Any]:
         return self.codec.decode
+
+    def apart(self, buffer: memoryview, stride: int, count: int) -> list[Any]:
+        return list(self.codec.decode_run(buffer, 0, stride, count))
 
     def run(self, buffer: memoryview, count: int) -> Iterable[Any]:
         return self.codec.decode_run(buffer, 0, self.size, count)
@@ -198,9 +207,14 @@ class PerCPUFace(Face):
         flat = self._flat(buffer, cpus * count)
         return [PerCPU(flat[start : start + cpus]) for start in range(0, cpus * count, cpus)]
 
+    def sums(self, buffer: memoryview, count: int) -> Iterable[Any]:
+        """The sum over all CPUs of each of `count` values: see `PerCPU.sum`."""
+        cpus = self.cpus
+        flat = self._flat(buffer, cpus * count)
+        if self.one.format:
+            columns = [flat[cpu::cpus] for cpu in range(cpus)]
+            return map(add, *columns) if cpus == 2 else map(sum, zip(*columns, strict=True))
+        return (PerCPU(flat[start : start + cpus]).sum() for start in range(0, cpus * count, cpus))
+
     def _flat(self, buffer: memoryview, count: int) -> list[Any]:
-        one = self.one
-        if isinstance(one, CodecFace):
-            return list(one.codec.decode_run(buffer, 0, self.stride, count))
-        data = buffer[: self.stride * count].tobytes()
-        return [data[start : start + one.size] for start in range(0, self.stride * count, self.stride)]
+        return self.one.apart(buffer, self.stride, count)

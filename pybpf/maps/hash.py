@@ -10,9 +10,8 @@ from pybpf.constants import (
     BPF_MAP_TYPE_PERCPU_HASH,
     BPF_MAP_TYPE_RHASH,
 )
-from pybpf.maps.face import Face, PerCPUFace
+from pybpf.maps.cpus import PerCPUMap
 from pybpf.maps.mapping import MappingMap
-from pybpf.syscall import possible_cpus
 
 
 class HashMap(MappingMap):
@@ -20,6 +19,7 @@ class HashMap(MappingMap):
 
     __slots__ = ()
     default_type = BPF_MAP_TYPE_HASH
+    helper_reads = True
 
 
 class LruHashMap(HashMap):
@@ -27,6 +27,7 @@ class LruHashMap(HashMap):
 
     __slots__ = ()
     default_type = BPF_MAP_TYPE_LRU_HASH
+    helper_reads = False
 
 
 class ResizableHashMap(HashMap):
@@ -37,18 +38,14 @@ class ResizableHashMap(HashMap):
     required_flags = BPF_F_NO_PREALLOC
 
 
-class PerCpuHashMap(HashMap):
+class PerCpuHashMap(PerCPUMap, HashMap):
     """BPF_MAP_TYPE_PERCPU_HASH (Linux 4.6): each possible CPU has a value of its own.
 
-    Values are `PerCPU` lists, one value for each possible CPU: ``m[k].sum()``. Writing takes such a list, or one value
-    for all CPUs (a list is always taken as one value for each CPU; give an array as a tuple).
+    Values are `PerCPU` lists, one value for each possible CPU: ``m[k].sum()``, ``m.sums()``.
     """
 
     __slots__ = ()
     default_type = BPF_MAP_TYPE_PERCPU_HASH
-
-    def _value_face(self) -> Face:
-        return PerCPUFace(super()._value_face(), possible_cpus())
 
 
 class LruPerCpuHashMap(PerCpuHashMap):
@@ -56,3 +53,4 @@ class LruPerCpuHashMap(PerCpuHashMap):
 
     __slots__ = ()
     default_type = BPF_MAP_TYPE_LRU_PERCPU_HASH
+    helper_reads = False

@@ -10,7 +10,9 @@ Rules of this module:
       (8, b"\\x0a\\0\\0\\0")                    bits and bytes; missing bytes are zero
       what the key's codec takes
 
-* Keys that come out are `Prefix` (bits, bytes), or the codec's records when the key has type information.
+* Keys that come out are networks of `ipaddress` when the key's type is ``struct ipv4_prefix`` or ``struct
+  ipv6_prefix``, which ``LpmTrie(key="ipv4")`` makes; the codec's records when it has another type; else `Prefix`
+  (bits, bytes), whose `network` may be asked for.
 * **Lookup finds the longest prefix that covers the key**, so ``m["10.1.2.3"]`` finds ``10.0.0.0/8``; so does
   ``in``. Writing and deleting are exact.
 
@@ -127,12 +129,35 @@ class PrefixFace(Face):
         return map(self.decode, super().run(buffer, count))
 
 
+class NetworkFace(PrefixFace):
+    """Keys of a trie that are known to be IP networks."""
+
+    __slots__ = ()
+
+    def decode(self, data: bytes) -> IPv4Network | IPv6Network:
+        return Prefix(int.from_bytes(data[:4], sys.byteorder), data[4:]).network
+
+    def run(self, buffer: memoryview, count: int) -> Iterable[Any]:
+        return map(self.decode, Face.run(self, buffer, count))
+
+
+_NETWORKS = {
+    "ipv4": "struct ipv4_prefix { u32 prefixlen; u8 addr[4]; }",
+    "ipv6": "struct ipv6_prefix { u32 prefixlen; u8 addr[16]; }",
+}
+_NETWORK_TYPES = tuple(text.partition(" {")[0] for text in _NETWORKS.values())
+
+
 class LpmTrie(MappingMap):
     """BPF_MAP_TYPE_LPM_TRIE (Linux 4.11): finds the longest prefix that covers a key. See the module's text."""
 
     __slots__ = ()
     default_type = BPF_MAP_TYPE_LPM_TRIE
     required_flags = BPF_F_NO_PREALLOC
+    helper_reads = True
+    declarations = _NETWORKS
 
     def _key_face(self) -> Face:
-        return PrefixFace(self.key_codec, self.key_size, self._where("key"))
+        is_network = self.key_codec is not None and self.key_codec.c_name in _NETWORK_TYPES
+        face = NetworkFace if is_network and self.key_size in (8, 20) else PrefixFace
+        return face(self.key_codec, self.key_size, self._where("key"))

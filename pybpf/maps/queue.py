@@ -10,7 +10,7 @@ from pybpf.constants import (
     BPF_MAP_TYPE_QUEUE,
     BPF_MAP_TYPE_STACK,
 )
-from pybpf.maps.base import Map
+from pybpf.maps.base import PREPARING, Map
 from pybpf.maps.face import Face, value_face
 
 TYPE_CHECKING = False
@@ -33,15 +33,23 @@ class KeylessMap(Map):
         def __getattr__(self, name: str) -> Any:
             if name not in ("_calls", "_face"):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            number = self.fileno()
-            self._face = value_face(self.value_codec, self.value_size, self._where("value"))
-            self._calls = syscall.ElementCalls(number, 0, self.value_size)
+            with PREPARING:
+                if not self._is_prepared():  # another thread may have been quicker
+                    number = self.fileno()
+                    self._face = value_face(self.value_codec, self.value_size, self._where("value"))
+                    self._calls = syscall.ElementCalls(number, 0, self.value_size)
             return object.__getattribute__(self, name)
 
-    def close(self) -> None:
-        if not self.closed:
-            self._calls.close()
-        super().close()
+    def _is_prepared(self) -> bool:
+        try:
+            object.__getattribute__(self, "_calls")
+        except AttributeError:
+            return False
+        return True
+
+    def _release(self) -> None:
+        if self._is_prepared():
+            self._calls.close(self._fd)
 
     def push(self, value: Any, *, flags: int = BPF_ANY) -> None:
         """Add a value.

@@ -25,14 +25,16 @@ from pybpf.maps import (
     ArrayOfMaps,
     BloomFilter,
     CgroupArray,
+    CgroupStorage,
     CpuMap,
     DevMap,
     DevMapHash,
     HashMap,
     HashOfMaps,
     LpmTrie,
-    Map,
     MappingMap,
+    PerCpuCgroupStorage,
+    Pid,
     Prefix,
     ProgArray,
     Queue,
@@ -41,6 +43,7 @@ from pybpf.maps import (
     SocketHash,
     Stack,
     StackTraceMap,
+    TaskStorage,
     UserRingBufferMap,
     XskMap,
     make_map,
@@ -56,6 +59,16 @@ class TestTrie:
             made["10.1.0.0/16"] = 16
             made[24, b"\x0a\1\2"] = 24
             yield made
+
+    def test_networks(self) -> None:
+        """A trie whose key type says that it holds networks gives networks."""
+        for kind, texts in (("ipv4", ["10.0.0.0/8", "10.1.0.0/16"]), ("ipv6", ["::/0", "2001:db8::/32"])):
+            with LpmTrie(key=kind, value="u32", max_entries=20) as made:
+                made.update({text: number for number, text in enumerate(texts)})
+                assert sorted(made) == [ip_network(text) for text in texts]
+                assert made.to_dict() == {ip_network(text): number for number, text in enumerate(texts)}
+                with LpmTrie.from_id(made.id) as again:
+                    assert sorted(again) == sorted(made)
 
     def test_lookup_finds_the_longest_prefix(self, routes: LpmTrie) -> None:
         assert routes["10.9.9.9"] == 8
@@ -433,12 +446,36 @@ def test_maps_without_elements() -> None:
         assert arena.flags & c.BPF_F_MMAPABLE
 
 
-def test_types_without_a_class_of_their_own() -> None:
-    with Map.create(c.BPF_MAP_TYPE_CGROUP_STORAGE, key_size=16, value_size=8) as made:
-        assert type(made) is MappingMap
+@pytest.mark.parametrize("cls", [CgroupStorage, PerCpuCgroupStorage])
+def test_storage_of_programs_at_cgroups(cls: type[MappingMap]) -> None:
+    """Only a program that is attached brings elements; here there are none."""
+    with cls.create(value_size=8) as made:
         assert list(made) == []
-        with pytest.raises(KeyError):
-            made[bytes(16)]
+        for key in ((1, c.BPF_CGROUP_INET_INGRESS), bytes(16)):
+            with pytest.raises(KeyError):
+                made[key]
+        with pytest.raises(ValueError, match="a pair"):
+            made[1]
+    with cls.create(key_size=8, value_size=8) as made, pytest.raises(KeyError):
+        made[1]
+
+
+def test_task_storage_by_process_number() -> None:
+    with TaskStorage(value="u64", max_entries=0) as made:
+        key = Pid(os.getpid())
+        assert made.get(key) is None
+        made[key] = 5
+        assert made[Pid(os.getpid())] == 5
+        with_descriptor = os.pidfd_open(os.getpid())
+        assert made[with_descriptor] == 5
+        os.close(with_descriptor)
+        del made[key]
+        assert key not in made
+        with pytest.raises(ProcessLookupError):
+            made[Pid(0x3FFFFFFF)]
+        assert repr(key) == f"Pid({os.getpid()})"
+        key.close()
+        key.close()
 
 
 def test_programs_and_maps_agree(types: Types) -> None:

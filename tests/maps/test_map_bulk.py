@@ -1,0 +1,189 @@
+"""Whole maps as memory: memoryviews, numpy arrays, mapped arrays as live memory."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+
+import pytest
+from map_helpers import failing
+
+import pybpf
+from pybpf.constants import BPF_F_MMAPABLE
+from pybpf.errors import BPFError, ClosedError, NotSupportedError
+from pybpf.syscall import possible_cpus
+
+CPUS = possible_cpus()
+STATS = "struct stats { u64 packets; u32 size; char name[4]; }"
+
+
+@pytest.mark.parametrize("count", [0, 1, 5000, 20_000])
+def test_numbers(count: int) -> None:
+    with pybpf.HashMap(key="u32", value="u64", max_entries=20_000) as made:
+        items = {number: number << 33 for number in range(count)}
+        made.update(items)
+        keys, values = made.items_array()
+        assert (keys.format, values.format) == ("I", "Q")
+        made.clear()  # what was given out is the caller's
+        assert dict(zip(keys.tolist(), values.tolist(), strict=True)) == items
+        made.update_array(keys, values)
+        assert made.to_dict() == items
+
+
+def test_bytes_in_rows() -> None:
+    with pybpf.HashMap(key=3, value=STATS, max_entries=100) as made:
+        made.update({bytes([number] * 3): (number, 1, "ab") for number in range(10)})
+        keys, values = made.items_array()
+        assert (keys.shape, values.shape) == ((10, 3), (10, 16))
+        expected = made.to_dict()
+        made.clear()
+        made.update_array(keys, values)
+        assert made.to_dict() == expected
+
+
+def test_key_by_key() -> None:
+    """Without batches, reading and writing."""
+    with (
+        pybpf.HashMap(key="u32", value="u64", max_entries=1000) as made,
+        failing(errno.EINVAL, "BPF_MAP_LOOKUP_BATCH", "BPF_MAP_UPDATE_BATCH"),
+    ):
+        made.update_array(array("I", range(600)), array("Q", range(600)))
+        keys, values = made.items_array()
+        assert sorted(keys.tolist()) == list(range(600))
+        assert keys.tolist() == values.tolist()
+
+
+def test_update_array_refuses() -> None:
+    with pybpf.HashMap(key="u32", value="u64", max_entries=4) as made:
+        with pytest.raises(ValueError, match="2 keys and 1 values"):
+            made.update_array(bytes(8), bytes(8))
+        with pytest.raises(ValueError, match="key: 7 bytes are no whole number"):
+            made.update_array(bytes(7), bytes(8))
+        with pytest.raises(ValueError, match="not contiguous"):
+            made.update_array(memoryview(bytes(8))[::2], bytes(8))
+        with pytest.raises(TypeError):
+            made.update_array([1, 2], bytes(8))
+        with pytest.raises(BPFError) as caught:
+            made.update_array(array("I", range(6)), array("Q", range(6)))
+        assert (caught.value.errno, caught.value.count) == (errno.E2BIG, 4)  # type: ignore[attr-defined]
+        made.clear()
+        made.update_array(b"", b"")
+        assert made.to_dict() == {}
+    with pytest.raises(ClosedError):
+        made.items_array()
+    with pytest.raises(ClosedError):
+        made.update_array(bytes(4), bytes(8))
+
+
+class TestNumpy:
+    def test_structs(self) -> None:
+        numpy = pytest.importorskip("numpy")
+        with pybpf.HashMap(key="u32", value=STATS, max_entries=100) as made:
+            made.update({number: (number << 40, 2 * number, "ab") for number in range(50)})
+            keys, values = made.items_numpy()
+            assert keys.dtype == numpy.uint32
+            assert values.dtype.names == ("packets", "size", "name")
+            assert values["packets"].sum() == sum(range(50)) << 40
+            values["size"] += 1
+            made.update_array(keys, values)
+            assert made[7] == (7 << 40, 15, "ab")
+
+    @pytest.mark.parametrize("value", ["u32", "u64", STATS, 3])
+    def test_per_cpu(self, value: str | int) -> None:
+        pytest.importorskip("numpy")
+        with pybpf.PerCpuHashMap(key="u32", value=value, max_entries=10) as made:
+            made[5] = {STATS: (1, 2, "x"), 3: b"abc"}.get(value, 7)
+            keys, values = made.items_numpy()
+            assert values.shape == (1, CPUS)
+            assert keys.tolist() == [5]
+            if value in ("u32", "u64"):
+                assert values.sum() == 7 * CPUS
+            elif value == STATS:
+                assert values["packets"].tolist() == [[1] * CPUS]
+            else:
+                assert values.tobytes() == b"abc" * CPUS
+
+    def test_untyped(self) -> None:
+        pytest.importorskip("numpy")
+        with pybpf.HashMap(key=3, value=5, max_entries=10) as made:
+            made[b"abc"] = b"12345"
+            keys, values = made.items_numpy()
+            assert (keys.tobytes(), values.tobytes()) == (b"abc", b"12345")
+
+    def test_live(self) -> None:
+        pytest.importorskip("numpy")
+        text = "struct odd { u64 a; u16 b; } __attribute__((packed))"
+        for value, field in (("u64", None), ("u32", None), (text, "b")):
+            with pybpf.ArrayMap(value=value, max_entries=5, flags=BPF_F_MMAPABLE) as made:
+                live = made.numpy(writable=True)
+                column = live if field is None else live[field]
+                column[3] = 9
+                assert made[3] == (9 if field is None else (0, 9))
+                assert len(live) == 5
+
+
+class TestView:
+    def test_it_is_the_memory(self) -> None:
+        with pybpf.ArrayMap(value="u64", max_entries=1000, flags=BPF_F_MMAPABLE) as made:
+            view, reading = made.view(writable=True), made.view()
+            assert len(view) == 1000
+            with failing(errno.EPERM, "BPF_MAP_LOOKUP_ELEM", "BPF_MAP_UPDATE_ELEM", "BPF_MAP_LOOKUP_BATCH"):
+                view[7] = 5
+                assert made[7] == reading[7] == 5
+                assert made[5:9] == [0, 0, 5, 0]
+            made[8] = 6
+            assert view[8] == 6
+            with pytest.raises(TypeError):
+                reading[7] = 1
+        assert view[7] == 5  # it outlives the map object
+        with pytest.raises(ClosedError):
+            made[7]
+
+    def test_rows(self) -> None:
+        with pybpf.ArrayMap(value=STATS, max_entries=3, flags=BPF_F_MMAPABLE) as made:
+            made[1] = (1, 2, "ab")
+            assert made.view().shape == (3, 16)
+            assert made[1] == (1, 2, "ab")
+            assert made[:] == [(0, 0, ""), (1, 2, "ab"), (0, 0, "")]
+
+    def test_refusals(self) -> None:
+        with pybpf.ArrayMap(value="u64", max_entries=3) as made, pytest.raises(NotSupportedError, match="MMAPABLE"):
+            made.view()
+        with pybpf.ArrayMap(value="u64", max_entries=3, flags=BPF_F_MMAPABLE) as made:
+            made.freeze()
+            made.view()
+            with pytest.raises(PermissionError):
+                made.view(writable=True)
+        with pytest.raises(ClosedError):
+            made.view()
+
+
+class TestOneCpu:
+    def test_reading(self) -> None:
+        with pybpf.PerCpuHashMap(key="u32", value="u64", max_entries=4) as made:
+            made[1] = list(range(10, 10 + CPUS))
+            assert [made.get_cpu(1, cpu) for cpu in range(CPUS)] == made[1]
+            assert made.get_cpu(2, 0) is None
+            assert made.get_cpu(2, 0, 5) == 5
+            for wrong in (-1, CPUS):
+                with pytest.raises(IndexError, match=f"no CPU {wrong}"):
+                    made.get_cpu(1, wrong)
+
+    def test_writing(self) -> None:
+        with pybpf.PerCpuArrayMap(value="u64", max_entries=4) as made:
+            made.put_all(1, 7)
+            assert made[1] == [7] * CPUS
+            try:
+                made.put_cpu(1, CPUS - 1, 9)
+            except NotSupportedError as error:
+                assert made[1] == [7] * CPUS
+                pytest.skip(f"{error}")
+            assert made[1] == [7] * (CPUS - 1) + [9]
+
+    @pytest.mark.parametrize("value", ["u64", "u32", STATS.replace("char name[4]", "u32 name")])
+    def test_sums(self, value: str) -> None:
+        with pybpf.PerCpuHashMap(key="u32", value=value, max_entries=20_000) as made:
+            one = 3 if value.startswith("u") else (3, 4, 5)
+            made.update({key: [one] * CPUS for key in range(10_000)})
+            expected = 3 * CPUS if value.startswith("u") else (3 * CPUS, 4 * CPUS, 5 * CPUS)
+            assert made.sums() == dict.fromkeys(range(10_000), expected)
