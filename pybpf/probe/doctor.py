@@ -385,6 +385,14 @@ def check_cgroup() -> Finding:
     )
 
 
+def _perf_change(number: int) -> str:
+    if number != errno.EACCES:
+        return _filter_change("perf_event_open")
+    if has_capability(CAP_PERFMON):  # Debian's kernels know one value more, which wants CAP_SYS_ADMIN
+        return "sysctl kernel.perf_event_paranoid=2, or run it with CAP_SYS_ADMIN"
+    return "give the process CAP_PERFMON, or sysctl kernel.perf_event_paranoid=-1"
+
+
 def check_perf_events() -> Finding:
     """A perf event of every process on a CPU, as attachments make it."""
     paranoid = f"kernel.perf_event_paranoid = {system.sysctl('kernel.perf_event_paranoid') or '?'}"
@@ -395,9 +403,7 @@ def check_perf_events() -> Finding:
             "limit",
             "Perf events of the whole system are refused: no kprobes, uprobes, tracepoints, perf buffers",
             f"perf_event_open: {error.errno_name}; {paranoid}",
-            "give the process CAP_PERFMON, or sysctl kernel.perf_event_paranoid=-1"
-            if error.errno == errno.EACCES
-            else _filter_change("perf_event_open"),
+            _perf_change(error.errno or 0),
         )
     return Finding("ok", "Perf events can be opened", paranoid)
 
