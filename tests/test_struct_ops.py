@@ -11,6 +11,7 @@ import pytest
 from object_builder import ObjectBuilder
 
 import pybpf
+from pybpf import syscall
 from pybpf.btf.kinds import KIND_STRUCT
 from pybpf.btf.reader import BTF
 from pybpf.btf.writer import BTFBuilder
@@ -373,6 +374,18 @@ def test_a_pinned_link_is_found_again(linked: pybpf.ObjectSpec) -> None:
             use("pybpf_link")
             assert obj.globals["started_second"] == 1
             again.unpin()
+    assert not is_registered("pybpf_link")
+
+
+@needs_kernel
+def test_detaching_under_another_holder(linked: pybpf.ObjectSpec) -> None:
+    """Linux 6.11 and later can; before it, the struct stays registered as long as somebody holds the link."""
+    with load(linked, links=True) as obj, obj.maps["first"].attach() as link, pybpf.Link.from_id(link.id) as holder:
+        link.detach()
+        assert link.closed
+        if is_registered("pybpf_link"):
+            with pytest.raises(pybpf.NotSupportedError):
+                syscall.link_detach(holder)
     assert not is_registered("pybpf_link")
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pybpf.links.netns import attach_netns
     from pybpf.links.perf_event import attach_breakpoint, attach_perf_event, attach_perf_fd
     from pybpf.links.raw_tracepoint import attach_raw_tracepoint
-    from pybpf.links.route import attach_lwt
-    from pybpf.links.socket import attach_reuseport, attach_socket_filter
+    from pybpf.links.route import RouteAttachment, attach_lwt
+    from pybpf.links.socket import SocketAttachment, attach_reuseport, attach_socket_filter
     from pybpf.links.sockmap import attach_sockmap
     from pybpf.links.struct_ops import StructOpsLink, attach_struct_ops
     from pybpf.links.tc import (
@@ -55,6 +55,8 @@ _HOME = {
     "IterLink": "iter",
     "ManyLink": "many",
     "NetlinkXDP": "xdp_netlink",
+    "RouteAttachment": "route",
+    "SocketAttachment": "socket",
     "StructOpsLink": "struct_ops",
     "TcFilter": "tc",
     "TcFilterInfo": "tc",
@@ -113,6 +115,8 @@ __all__ = [
     "ManyLink",
     "NetlinkXDP",
     "PerfLink",
+    "RouteAttachment",
+    "SocketAttachment",
     "StructOpsLink",
     "TcFilter",
     "TcFilterInfo",

@@ -1,8 +1,9 @@
 """Where a program goes in a list of programs on one hook: tcx, netkit and (Linux 6.17) cgroups have such lists.
 
-Without anything said it goes to the end. ``before=`` and ``after=`` name a neighbour: a `Link`, or a program that is
-attached there. ``first=True`` and ``last=True`` mean the ends. `expected_revision` guards against somebody else's
-change in between: the kernel refuses (ESTALE) when its counter is another.
+Without anything said it goes to the end. ``before=`` and ``after=`` name a neighbour: a `Link`, a program that is
+attached there, or an `AttachedProgram` that `query` has found there. ``first=True`` and ``last=True`` mean the ends.
+`expected_revision` guards against somebody else's change in between: the kernel refuses (ESTALE) when its counter is
+another.
 
 Source: kernel/bpf/mprog.c.
 """
@@ -12,11 +13,14 @@ from __future__ import annotations
 import errno
 
 from pybpf.constants import BPF_F_AFTER, BPF_F_BEFORE, BPF_F_LINK
+from pybpf.links.attached import AttachedProgram
 from pybpf.links.base import Link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf.links.base import Attachable
+
+    Neighbour = Link | Attachable | AttachedProgram
 
 HINTS = {
     errno.ESTALE: "The list of programs has changed: its revision is not the expected one",
@@ -26,10 +30,24 @@ HINTS = {
 }
 
 
-def anchor(
-    before: Link | Attachable | None, after: Link | Attachable | None, first: bool, last: bool
-) -> tuple[int, int]:
-    """The attach flags and the relative descriptor (0: none).
+class Place:
+    """A place in a list, in the words of BPF_LINK_CREATE.
+
+    Attributes:
+        flags: BPF_F_BEFORE, BPF_F_AFTER, BPF_F_LINK.
+        relative_fd, relative_id: the neighbour: one of them, or none.
+    """
+
+    __slots__ = ("flags", "relative_fd", "relative_id")
+
+    def __init__(self, flags: int, relative_fd: int | None = None, relative_id: int = 0) -> None:
+        self.flags = flags
+        self.relative_fd = relative_fd
+        self.relative_id = relative_id
+
+
+def place_of(before: Neighbour | None, after: Neighbour | None, first: bool, last: bool) -> Place:
+    """What the caller's words mean.
 
     Raises:
         ValueError: more than one place is given.
@@ -43,7 +61,10 @@ def anchor(
     elif after is not None or last:
         flags = BPF_F_AFTER
     if neighbour is None:
-        return flags, 0
+        return Place(flags)
+    if isinstance(neighbour, AttachedProgram):
+        link = BPF_F_LINK if neighbour.link_id else 0
+        return Place(flags | link, relative_id=neighbour.link_id or neighbour.prog_id)
     if isinstance(neighbour, Link):
         flags |= BPF_F_LINK
-    return flags, neighbour.fileno()
+    return Place(flags, neighbour.fileno())

@@ -120,11 +120,14 @@ class Link:
             ClosedError: the link is closed.
             NotSupportedError: the kernel has no link object for this attachment.
         """
-        if not self._open:
-            raise ClosedError(f"{self._words()} is closed")
+        self._check_open()
         if self._fd is None:
             raise NotSupportedError(errno.EOPNOTSUPP, "bpf", f"{self._words()} has no link object in this kernel")
         return self._fd
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise ClosedError(f"{self._words()} is closed")
 
     def fileno(self) -> int:
         return self.fd.fileno()
@@ -297,8 +300,7 @@ class PerfLink(Link):
         Raises:
             ClosedError: the link is closed.
         """
-        if not self._open:
-            raise ClosedError(f"{self._words()} is closed")
+        self._check_open()
         return self._perf
 
     def _release(self) -> None:

@@ -14,7 +14,7 @@ import os
 from pybpf import constants as c
 from pybpf import syscall
 from pybpf.errors import BPFError, ObjectError
-from pybpf.links.anchor import HINTS, anchor
+from pybpf.links.anchor import HINTS, place_of
 from pybpf.links.base import Link
 from pybpf.links.describe import hook_name
 from pybpf.links.direct import attach_directly
@@ -23,6 +23,7 @@ from pybpf.links.targets import open_cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pybpf.links.anchor import Neighbour
     from pybpf.links.base import Attachable
     from pybpf.syscall import FdLike
 
@@ -44,8 +45,8 @@ def attach_cgroup(
     cgroup: str | os.PathLike[str] | FdLike,
     attach_type: int | None = None,
     *,
-    before: Link | Attachable | None = None,
-    after: Link | Attachable | None = None,
+    before: Neighbour | None = None,
+    after: Neighbour | None = None,
     first: bool = False,
     last: bool = False,
     preorder: bool = False,
@@ -59,8 +60,8 @@ def attach_cgroup(
         program: of a cgroup type (cgroup_skb, cgroup_sock, sock_ops ...) or of type lsm loaded for lsm_cgroup.
         cgroup: the cgroup's directory, as a path or a descriptor.
         attach_type: the hook, an `AttachType`; default: the one the program was loaded for.
-        before: a `Link` or program to stand before (this and the next three: Linux 6.17).
-        after: a `Link` or program to stand after.
+        before: a `Link`, program or `AttachedProgram` to stand before (this and the next three: Linux 6.17).
+        after: a `Link`, program or `AttachedProgram` to stand after.
         first: stand before all others.
         last: stand after all others, which is the default.
         preorder: run before the programs of the cgroups below (Linux 6.15).
@@ -78,10 +79,10 @@ def attach_cgroup(
     if allow not in ALLOW:
         raise ValueError(f"allow is one of {', '.join(ALLOW)}, not {allow!r}")
     hook = hook_of(program) if attach_type is None else int(attach_type)
-    flags, relative = anchor(before, after, first, last)
+    place = place_of(before, after, first, last)
     if preorder:
-        flags |= c.BPF_F_PREORDER
-    placed = bool(flags or expected_revision)
+        place.flags |= c.BPF_F_PREORDER
+    placed = bool(place.flags or expected_revision)
     directly = allow != "multi" or replace is not None
     if directly and placed:
         raise ValueError("places, preorder and revisions are for links: leave out allow= and replace=")
@@ -92,7 +93,13 @@ def attach_cgroup(
         if not directly:
             try:
                 fd = syscall.link_create(
-                    program, directory, hook, flags=flags, relative_fd=relative, expected_revision=expected_revision
+                    program,
+                    directory,
+                    hook,
+                    flags=place.flags,
+                    relative_fd=place.relative_fd,
+                    relative_id=place.relative_id,
+                    expected_revision=expected_revision,
                 )
             except BPFError as error:
                 if error.errno != errno.EINVAL or placed or _knows_link(program, hook):

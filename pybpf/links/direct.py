@@ -42,6 +42,7 @@ class DirectAttachment(Attachment):
         Raises:
             BPFError: EINVAL, the kernel cannot replace programs here; ENOENT, the program is attached no more.
         """
+        self._check_open()
         what = f"updating {self._words()} to {program.name!r}"
         if old is not None and int(syscall.prog_info(old).id) != self._place.prog_id:
             raise kernel_error(errno.EPERM, "BPF_PROG_ATTACH", what, "The attached program is not the expected one")

@@ -41,6 +41,55 @@ _HINTS = {
 }
 
 
+class RouteAttachment(Attachment):
+    """Programs on a route; `close()` removes the route."""
+
+    __slots__ = ("_place",)
+
+    def __init__(self, target: str, place: _Place) -> None:
+        super().__init__("lwt", target, place.remove, (place,))
+        self._place = place
+
+    def update(self, program: Attachable, *, old: Attachable | None = None) -> None:
+        """Puts another program on the route, in the place of all that are there.
+
+        Args:
+            program: of any of the types.
+            old: not for routes: the kernel does not tell which programs they have.
+
+        Raises:
+            ValueError: `old` is given.
+        """
+        if old is not None:
+            raise ValueError("old= is not for routes: the kernel does not tell which programs they have")
+        self._check_open()
+        self._place.put((program,), f"updating {self._words()} to {program.name!r}", n.NLM_F_CREATE | n.NLM_F_REPLACE)
+
+
+class _Place:
+    """A route, and the talk about it."""
+
+    def __init__(self, fields: dict[str, int], attributes: list[tuple[str, Any]], headroom: int) -> None:
+        self._fields = fields
+        self._attributes = attributes
+        self._headroom = headroom
+        self._talk = Talk(pyroute2_module("netlink.rtnl.rtmsg").rtmsg)
+
+    def put(self, programs: Sequence[Attachable], what: str, flags: int) -> None:
+        attributes = [*self._attributes, *_encapsulation(programs, self._headroom)]
+        self._talk.ask("RTM_NEWROUTE", n.RTM_NEWROUTE, self._fields, attributes, what, flags=flags, hints=_HINTS)
+
+    def remove(self) -> None:
+        try:
+            self._talk.ask("RTM_DELROUTE", n.RTM_DELROUTE, self._fields, self._attributes, "removing a route")
+        except BPFError as error:
+            if error.errno not in (errno.ESRCH, errno.ENODEV):  # it is gone, or its interface
+                raise
+
+    def close(self) -> None:
+        self._talk.close()
+
+
 def attach_lwt(
     program: Attachable,
     destination: str,
@@ -51,7 +100,7 @@ def attach_lwt(
     headroom: int = 0,
     table: int = n.RT_TABLE_MAIN,
     metric: int = 0,
-) -> Attachment:
+) -> RouteAttachment:
     """Adds a route over which a program sees every packet. Since Linux 4.10; needs pyroute2.
 
     Args:
@@ -77,7 +126,6 @@ def attach_lwt(
 
     network = ipaddress.ip_network(destination)
     index = interface_index(interface)
-    encapsulation = _encapsulation((program, *others), headroom)
     fields = {
         "family": AF_INET if network.version == 4 else AF_INET6,
         "dst_len": network.prefixlen,
@@ -96,29 +144,13 @@ def attach_lwt(
     if metric:
         attributes.append(("RTA_PRIORITY", metric))
     target = f"{network} over {interface}"
-    talk = Talk(pyroute2_module("netlink.rtnl.rtmsg").rtmsg)
+    place = _Place(fields, attributes, headroom)
     try:
-        talk.ask(
-            "RTM_NEWROUTE",
-            n.RTM_NEWROUTE,
-            fields,
-            [*attributes, *encapsulation],
-            attaching(program, f"route {target}"),
-            flags=n.NLM_F_CREATE | n.NLM_F_EXCL,
-            hints=_HINTS,
-        )
+        place.put((program, *others), attaching(program, f"route {target}"), n.NLM_F_CREATE | n.NLM_F_EXCL)
     except BaseException:
-        talk.close()
+        place.close()
         raise
-
-    def undo() -> None:
-        try:
-            talk.ask("RTM_DELROUTE", n.RTM_DELROUTE, fields, attributes, f"removing the route {target}")
-        except BPFError as error:
-            if error.errno not in (errno.ESRCH, errno.ENODEV):  # it is gone, or its interface
-                raise
-
-    return Attachment("lwt", target, undo, (talk,))
+    return RouteAttachment(target, place)
 
 
 def _encapsulation(programs: Sequence[Attachable], headroom: int) -> list[tuple[str, Any]]:

@@ -12,7 +12,7 @@ import os
 import stat
 
 from pybpf import syscall
-from pybpf.errors import BPFError, kernel_error
+from pybpf.errors import BPFError, ClosedError, kernel_error
 from pybpf.links.base import Attachment
 from pybpf.links.refusal import CAP_NET_ADMIN, attaching, permission_hints, refused
 
@@ -24,7 +24,32 @@ if TYPE_CHECKING:
     from pybpf.syscall import FdLike
 
 
-def attach_socket_filter(program: Attachable, socket: FdLike) -> Attachment:
+class SocketAttachment(Attachment):
+    """A program on a socket; `close()` takes it away, unless the socket is closed."""
+
+    __slots__ = ("_put",)
+
+    def __init__(self, kind: str, target: str, undo: Callable[[], None], put: Callable[[Attachable], None]) -> None:
+        super().__init__(kind, target, undo)
+        self._put = put
+
+    def update(self, program: Attachable, *, old: Attachable | None = None) -> None:
+        """Puts another program in the place of this one, without a gap.
+
+        Args:
+            program: of the same type.
+            old: not for sockets: the kernel cannot compare.
+
+        Raises:
+            ValueError: `old` is given.
+        """
+        if old is not None:
+            raise ValueError("old= is not for programs of sockets: the kernel does not tell which one is attached")
+        self._check_open()
+        self._put(program)
+
+
+def attach_socket_filter(program: Attachable, socket: FdLike) -> SocketAttachment:
     """Puts a filter on a socket: it says how many bytes of each packet are kept, 0 drops it. Since Linux 3.19.
 
     Args:
@@ -37,7 +62,7 @@ def attach_socket_filter(program: Attachable, socket: FdLike) -> Attachment:
     return _attach(program, socket, "socket_filter", syscall.attach_socket_filter, syscall.detach_socket_filter)
 
 
-def attach_reuseport(program: Attachable, socket: FdLike) -> Attachment:
+def attach_reuseport(program: Attachable, socket: FdLike) -> SocketAttachment:
     """Lets a program choose among the sockets of a SO_REUSEPORT group. Since Linux 4.19; detached since 5.3.
 
     Args:
@@ -56,7 +81,7 @@ def _attach(
     kind: str,
     attach: Callable[[FdLike, FdLike], None],
     detach: Callable[[FdLike], None],
-) -> Attachment:
+) -> SocketAttachment:
     number = syscall.fileno(socket)
     target = f"socket {number}"
     try:
@@ -67,20 +92,26 @@ def _attach(
         raise kernel_error(
             errno.ENOTSOCK, "setsockopt", attaching(program, target), f"Descriptor {number} is not a socket"
         )
-    try:
-        attach(number, program)
-    except BPFError as error:
-        hints = {
-            errno.EINVAL: "The program's type does not fit, or the socket does not have SO_REUSEPORT set",
-            **permission_hints(CAP_NET_ADMIN, "The socket's filter is locked (SO_LOCK_FILTER)"),
-        }
-        raise refused(error, attaching(program, target), hints) from None
+
+    def put(program: Attachable) -> None:
+        if not _is_same_socket(number, status.st_ino):
+            raise ClosedError(f"{kind} {target}: the socket was closed")
+        try:
+            attach(number, program)
+        except BPFError as error:
+            hints = {
+                errno.EINVAL: "The program's type does not fit, or the socket does not have SO_REUSEPORT set",
+                **permission_hints(CAP_NET_ADMIN, "The socket's filter is locked (SO_LOCK_FILTER)"),
+            }
+            raise refused(error, attaching(program, target), hints) from None
+
+    put(program)
 
     def undo() -> None:
         if _is_same_socket(number, status.st_ino):
             detach(number)
 
-    return Attachment(kind, target, undo)
+    return SocketAttachment(kind, target, undo, put)
 
 
 def _is_same_socket(number: int, inode: int) -> bool:

@@ -117,6 +117,7 @@ class TcFilter(Attachment):
 
     def filter_info(self) -> TcFilterInfo | None:
         """What the kernel has at this place now; None when the filter is gone."""
+        self._check_open()
         return self._place.look()
 
     def update(self, program: Attachable, *, old: Attachable | None = None) -> None:
@@ -129,6 +130,7 @@ class TcFilter(Attachment):
         Raises:
             BPFPermissionError: the program attached is not `old`.
         """
+        self._check_open()
         what = f"updating {self._words()} to {program.name!r}"
         if old is not None:
             found, wanted = self._place.look(), int(syscall.prog_info(old).id)

@@ -18,6 +18,7 @@ from pybpf.links.targets import interface_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pybpf.links.anchor import Neighbour
     from pybpf.links.base import Attachable
 
 TCX = {"ingress": BPF_TCX_INGRESS, "egress": BPF_TCX_EGRESS}
@@ -29,8 +30,8 @@ def attach_tcx(
     interface: str | int,
     direction: str = "",
     *,
-    before: Link | Attachable | None = None,
-    after: Link | Attachable | None = None,
+    before: Neighbour | None = None,
+    after: Neighbour | None = None,
     first: bool = False,
     last: bool = False,
     expected_revision: int = 0,
@@ -44,8 +45,8 @@ def attach_tcx(
         program: of type sched_cls.
         interface: name or index.
         direction: "ingress" or "egress"; default: what the program's section says (``tcx/ingress``, ``tc/egress``).
-        before: a `Link` or program to stand before.
-        after: a `Link` or program to stand after.
+        before: a `Link`, program or `AttachedProgram` to stand before.
+        after: a `Link`, program or `AttachedProgram` to stand after.
         first: stand before all others.
         last: stand after all others, which is the default.
         expected_revision: refuse when the list was changed since; 0 does not check.
@@ -58,13 +59,13 @@ def attach_tcx(
         ObjectError: neither the call nor the section gives a direction.
     """
     attach_type = attach_type_of(program, direction, TCX, "direction")
-    flags, relative = anchor.anchor(before, after, first, last)
+    place = anchor.place_of(before, after, first, last)
     try:
-        return _attach(program, interface, attach_type, flags, relative, expected_revision, replace, "tcx")
+        return _attach(program, interface, attach_type, place, expected_revision, replace, "tcx")
     except BPFError as error:
         if error.errno != errno.EINVAL or has_tcx():
             raise
-        placed = bool(flags or expected_revision or replace)
+        placed = bool(place.flags or expected_revision or replace)
         return _attach_before_tcx(error, program, interface, side_of(attach_type), placed)
 
 
@@ -73,8 +74,8 @@ def attach_netkit(
     interface: str | int,
     side: str = "",
     *,
-    before: Link | Attachable | None = None,
-    after: Link | Attachable | None = None,
+    before: Neighbour | None = None,
+    after: Neighbour | None = None,
     first: bool = False,
     last: bool = False,
     expected_revision: int = 0,
@@ -86,8 +87,8 @@ def attach_netkit(
         program: of type sched_cls.
         interface: name or index of the *primary* device.
         side: "primary" or "peer"; default: what the program's section says (``netkit/peer``).
-        before: a `Link` or program to stand before.
-        after: a `Link` or program to stand after.
+        before: a `Link`, program or `AttachedProgram` to stand before.
+        after: a `Link`, program or `AttachedProgram` to stand after.
         first: stand before all others.
         last: stand after all others, which is the default.
         expected_revision: refuse when the list was changed since; 0 does not check.
@@ -100,8 +101,8 @@ def attach_netkit(
         ObjectError: neither the call nor the section gives a side.
     """
     attach_type = attach_type_of(program, side, NETKIT, "side")
-    flags, relative = anchor.anchor(before, after, first, last)
-    return _attach(program, interface, attach_type, flags, relative, expected_revision, replace, "netkit")
+    place = anchor.place_of(before, after, first, last)
+    return _attach(program, interface, attach_type, place, expected_revision, replace, "netkit")
 
 
 def attach_type_of(program: Attachable, word: str, words: dict[str, int], name: str) -> int:
@@ -131,13 +132,12 @@ def _attach(
     program: Attachable,
     interface: str | int,
     attach_type: int,
-    flags: int,
-    relative: int,
+    place: anchor.Place,
     revision: int,
     replace: Attachable | None,
     kind: str,
 ) -> Link:
-    if replace is not None and flags:
+    if replace is not None and place.flags:
         raise ValueError("replace= says the place: leave out before, after, first and last")
     index = interface_index(interface)
     side = side_of(attach_type)
@@ -156,7 +156,13 @@ def _attach(
         )
     try:
         fd = syscall.link_create(
-            program, index, attach_type, flags=flags, relative_fd=relative, expected_revision=revision
+            program,
+            index,
+            attach_type,
+            flags=place.flags,
+            relative_fd=place.relative_fd,
+            relative_id=place.relative_id,
+            expected_revision=revision,
         )
     except BPFError as error:
         raise refused(error, what, _hints(kind)) from None

@@ -104,6 +104,7 @@ class NetlinkXDP(Attachment):
 
     def status(self) -> XDPStatus:
         """The interface's XDP programs now."""
+        self._check_open()
         return self._place.status()
 
     def update(self, program: Attachable, *, old: Attachable | None = None) -> None:
@@ -116,6 +117,7 @@ class NetlinkXDP(Attachment):
         Raises:
             BPFExistsError: another program is attached than `old`.
         """
+        self._check_open()
         self._place.put(program, f"updating {self._words()} to {program.name!r}", old)
 
 

@@ -20,7 +20,15 @@ from link_programs import Counter, exit_with, load
 
 from pybpf import constants as c
 from pybpf import links, syscall
-from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, BPFPermissionError, NotSupportedError, ObjectError
+from pybpf.errors import (
+    BPFError,
+    BPFExistsError,
+    BPFNotFoundError,
+    BPFPermissionError,
+    ClosedError,
+    NotSupportedError,
+    ObjectError,
+)
 from pybpf.links.xdp import has_xdp_link
 from pybpf.probe.answer import forget
 from pybpf.program import Program
@@ -137,7 +145,8 @@ def test_tc_places_and_replacing(loader: Callable[..., Program], clsact: None) -
     assert info is not None
     assert (info.prog_id, info.handle, info.priority) == (second.id, 0x7, 10)
     taken.close()
-    assert taken.closed
+    with pytest.raises(ClosedError, match="tc lo ingress is closed"):
+        taken.update(first)
     late.close()
     assert links.tc_filters("lo") == []
 
@@ -306,6 +315,8 @@ def test_xdp_replacing_through_netlink(loader: Callable[..., Program]) -> None:
         two.update(second, old=third)
     assert links.xdp_status("lo").prog_id == first.id
     two.close()
+    with pytest.raises(ClosedError, match="xdp lo is closed"):
+        two.update(first)
     assert links.xdp_status("lo").prog_id == 0
     with pytest.raises(ValueError, match="replace= is for netlink=True"):
         links.attach_xdp(first, "lo", replace=second)
@@ -436,6 +447,22 @@ def test_lwt_programs_of_all_kinds_on_one_route(loader: Callable[..., Program], 
         with pytest.raises(BPFExistsError):
             links.attach_lwt(leaving, "fc01::/64", "left", metric=7)
     assert oracle("ip", "-6", "route", "show", "fc01::/64") == []
+
+
+def test_lwt_update(
+    counting: Callable[..., Program], loader: Callable[..., Program], counter: Counter, pair: str
+) -> None:
+    program = counting(c.BPF_PROG_TYPE_LWT_XMIT, everywhere=True)
+    with attach_lwt(loader(c.BPF_PROG_TYPE_LWT_OUT, exit_with(2)), "10.9.0.0/24", "left") as link:
+        with pytest.raises(PermissionError):
+            send_over("10.9.0.1")
+        assert isinstance(link, links.RouteAttachment)
+        link.update(program)
+        send_over("10.9.0.1")
+        assert counter.value == 1
+        with pytest.raises(ValueError, match="old= is not for routes"):
+            link.update(program, old=program)
+    assert oracle("ip", "route", "show", "10.9.0.0/24") == []
 
 
 def test_lwt_seg6local(loader: Callable[..., Program], pair: str) -> None:

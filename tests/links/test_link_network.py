@@ -16,7 +16,7 @@ from link_programs import Counter, exit_with
 
 from pybpf import constants as c
 from pybpf import links, syscall
-from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, NotSupportedError, ObjectError
+from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, ClosedError, NotSupportedError, ObjectError
 from pybpf.program import Program
 
 PASS, DROP = 2, 1
@@ -150,6 +150,10 @@ def test_tcx_places(loader: Callable[..., Program]) -> None:
         revision = syscall.prog_query(socket.if_nametoindex("lo"), c.BPF_TCX_INGRESS).revision
         attach(g, last=True, expected_revision=revision)
         assert order() == [f.id, d.id, a.id, e.id, b.id, g.id]
+        with loader(c.BPF_PROG_TYPE_SCHED_CLS, exit_with(NEXT), attach_type=c.BPF_TCX_INGRESS) as h:
+            (found,) = [known for known in h.query("lo") if known.prog_id == a.id]
+            with links.attach_tcx(h, "lo", before=found):
+                assert order() == [f.id, d.id, h.id, a.id, e.id, b.id, g.id]
         stale = loader(c.BPF_PROG_TYPE_SCHED_CLS, exit_with(NEXT), attach_type=c.BPF_TCX_INGRESS)
         with pytest.raises(BPFError, match="revision is not the expected one"):
             links.attach_tcx(stale, "lo", expected_revision=revision)
@@ -186,10 +190,15 @@ def test_tcx_replacing(loader: Callable[..., Program]) -> None:
         assert order() == [three.id]
         with links.attach_tcx(one, "lo", before=three):
             assert order() == [one.id, three.id]
+        with links.attach_tcx(one, "lo", before=three.query("lo").programs[0]):  # which has no link
+            assert order() == [one.id, three.id]
         with pytest.raises(ValueError, match="replace= says the place"):
             links.attach_tcx(one, "lo", replace=three, first=True)
         with pytest.raises(BPFNotFoundError, match="attaching 'probe' to tcx ingress of lo"):
             links.attach_tcx(one, "lo", replace=two)
+    assert order() == []
+    with pytest.raises(ClosedError, match="tcx lo ingress is closed"):
+        link.update(one)
     assert order() == []
 
 
@@ -332,6 +341,25 @@ def test_socket_filter(counting: Callable[..., Program], counter: Counter, loade
         sender.send(b"kept")
         assert receiver.recv(16) == b"kept"
         assert counter.value == 1
+
+
+def test_socket_filter_update(loader: Callable[..., Program]) -> None:
+    refusing, taking = (loader(c.BPF_PROG_TYPE_SOCKET_FILTER, exit_with(result)) for result in (0, 16))
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with sender:
+        receiver.settimeout(0.1)
+        link = links.attach_socket_filter(refusing, receiver)
+        link.update(taking)
+        sender.send(b"kept")
+        assert receiver.recv(16) == b"kept"
+        with pytest.raises(ValueError, match="old= is not for programs of sockets"):
+            link.update(refusing, old=taking)
+        receiver.close()
+        with pytest.raises(ClosedError, match="the socket was closed"):
+            link.update(refusing)
+        link.close()
+        with pytest.raises(ClosedError, match="is closed"):
+            link.update(refusing)
 
 
 def test_socket_filter_of_a_closed_socket(counting: Callable[..., Program]) -> None:
