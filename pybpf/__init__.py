@@ -5,6 +5,8 @@ The public names and nothing else. Each is imported on first use, so that `impor
 
 from __future__ import annotations
 
+import os
+
 from pybpf.lazy import lazy_names
 
 TYPE_CHECKING = False
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
         VerifierError,
     )
     from pybpf.events import EventReader, PerfBuffer, RingBuffer
+    from pybpf.explaining.session import Explanation, explain
     from pybpf.links import Link, Links
     from pybpf.maps import (
         ArrayMap,
@@ -53,6 +56,8 @@ _HOME = {
     "EventReader": "events",
     "PerfBuffer": "events",
     "RingBuffer": "events",
+    "Explanation": "explaining.session",
+    "explain": "explaining.session",
     "Link": "links",
     "Links": "links",
     "ArrayMap": "maps",
@@ -103,6 +108,8 @@ __all__ = [  # noqa: RUF022  (the order a reader wants)
     "RingBuffer",
     "PerfBuffer",
     "EventReader",
+    "explain",
+    "Explanation",
     "BPFError",
     "VerifierError",
     "NotSupportedError",
@@ -115,3 +122,14 @@ __all__ = [  # noqa: RUF022  (the order a reader wants)
 
 if not TYPE_CHECKING:  # there, names that are not imported above do not exist
     __getattr__, __dir__ = lazy_names(globals(), _HOME)
+
+
+def _explain_if_asked() -> None:
+    asked = os.environ.get("PYBPF_EXPLAIN")
+    if asked:
+        from pybpf.explaining.session import start_from_environment
+
+        start_from_environment(asked)
+
+
+_explain_if_asked()

@@ -10,6 +10,7 @@ import errno
 import os
 
 from pybpf.errors import BPFNotFoundError, kernel_error
+from pybpf.syscall.door import other
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,14 +129,16 @@ class ProbeEvent:
         self._write(f"-:{self.group}/{self.name}")
 
     def _write(self, line: str) -> None:
-        try:
+        def enter() -> int:
             descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             try:
-                os.write(descriptor, line.encode() + b"\n")
+                return os.write(descriptor, line.encode() + b"\n")
             finally:
                 os.close(descriptor)
-        except OSError as error:
-            raise kernel_error(error.errno or 0, "write", f"{line!r} to {self._file}") from error
+
+        result = other("write", "", 0, {"file": self._file, "line": line}, enter)
+        if result < 0:
+            raise kernel_error(-result, "write", f"{line!r} to {self._file}")
 
 
 def _event_name(place: str, offset: int) -> str:

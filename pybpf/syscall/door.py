@@ -135,8 +135,10 @@ def ioctl(fd: int, name: str, request: int, argument: int | bytearray) -> int:
     return enter()
 
 
-def other(name: str, command: str, number: int, arguments: Mapping[str, int | bytes], enter: Callable[[], int]) -> int:
-    """A call that Python's own modules make (mmap, setsockopt): the result, or the negated errno.
+def other(
+    name: str, command: str, number: int, arguments: Mapping[str, int | str | bytes], enter: Callable[[], int]
+) -> int:
+    """A call that Python's own modules make (mmap, setsockopt, write): the result, or the negated errno.
 
     Args:
         enter: makes the call; may raise OSError.

@@ -65,17 +65,18 @@ class Call:
     """One call into the kernel.
 
     Attributes:
-        name: "bpf", "perf_event_open", "ioctl", "mmap" or "setsockopt".
-        command: the bpf(2) command ("BPF_MAP_CREATE"), the ioctl or the socket option; else "".
+        name: "bpf", "perf_event_open", "ioctl", "mmap", "setsockopt", "netlink" and so on.
+        command: the bpf(2) command ("BPF_MAP_CREATE"), the ioctl, the socket option or the request; else "".
         number: the number of the command; 0 for calls that have none.
         data: the live struct that is handed over (union bpf_attr, struct perf_event_attr); empty if there is none.
         arguments: the other arguments, by name.
         buffers: field name -> the memory that the field points to. Live: outputs stand there after the call.
         result: what the call returned; None before it did. Set it in `before` to answer the call.
         errno: 0, or why the call failed; `result` is -1 then.
+        answered: an observer answered; the kernel was not entered.
     """
 
-    __slots__ = ("arguments", "buffers", "command", "data", "errno", "name", "number", "result")
+    __slots__ = ("answered", "arguments", "buffers", "command", "data", "errno", "name", "number", "result")
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class Call:
         command: str = "",
         number: int = 0,
         data: bytearray | memoryview | None = None,
-        arguments: Mapping[str, int | bytes] | None = None,
+        arguments: Mapping[str, int | str | bytes] | None = None,
         buffers: Mapping[str, Buffer] | None = None,
     ) -> None:
         self.name = name
@@ -94,6 +95,12 @@ class Call:
         self.buffers = buffers or {}
         self.result: int | None = None
         self.errno = 0
+        self.answered = False
+
+    @property
+    def makes_descriptor(self) -> bool:
+        """Whether the result, if the call succeeds, is a descriptor that the caller has to close."""
+        return self.command in _MAKES_DESCRIPTOR or self.name in _MAKES_DESCRIPTOR
 
     @property
     def attr(self) -> bytes:
@@ -160,8 +167,8 @@ def observe(call: Call, enter: Callable[[], int]) -> int:
             refusal = _run(thread, observer.before, call)
             if refusal:
                 call.result, call.errno = -1, refusal
-                break
             if call.result is not None:
+                call.answered = True
                 break
         if call.result is None:
             result = enter()
@@ -171,8 +178,7 @@ def observe(call: Call, enter: Callable[[], int]) -> int:
             for observer in reversed(watching):
                 _run(thread, observer.after, call)
         except BaseException:
-            made = call.command in _MAKES_DESCRIPTOR or call.name in _MAKES_DESCRIPTOR
-            if made and call.result is not None and call.result >= 0:
+            if call.makes_descriptor and call.result is not None and call.result >= 0:
                 os.close(call.result)
             raise
     return -call.errno if call.errno else call.result or 0

@@ -108,6 +108,9 @@ def test_what_it_means_and_where_it_is(verdicts: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", UNPRIVILEGED)
 def test_what_those_hear_who_have_fewer_privileges(verdicts: Path, name: str) -> None:
+    if name == "stack_variable_offset" and "mitigations=off" in Path("/proc/cmdline").read_text():
+        pytest.skip("this kernel runs with mitigations=off and does not mind")
+
     def load() -> tuple[str, str, str]:
         error = rejection(one(verdicts, name))
         return error.rejection, error.reason, error.source
