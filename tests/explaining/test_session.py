@@ -101,6 +101,24 @@ def test_elements_are_told_and_only_then(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @NEEDS_ROOT
+def test_the_fast_paths_of_maps_are_told(everything: Path) -> None:
+    with pybpf.load(everything) as obj:
+        table = obj.maps["table"]
+        table[9] = 1
+        with pybpf.explain(io.StringIO()) as story:
+            table[9] = 2
+            assert table[9] == 2
+            assert 77 not in table
+            del table[9]
+            assert list(table.items()) == []
+        table[9] = 3
+    commands = [call.command.removeprefix("BPF_MAP_") for call in story.calls]
+    assert commands[:4] == ["UPDATE_ELEM", "LOOKUP_ELEM", "LOOKUP_ELEM", "DELETE_ELEM"]
+    assert len(commands) > 4
+    assert story.calls[2].errno_name == "ENOENT"
+
+
+@NEEDS_ROOT
 def test_the_other_ways_into_the_kernel() -> None:
     with pybpf.explain(io.StringIO()) as story:
         with syscall.perf_event_open(PERF_TYPE_SOFTWARE, PERF_COUNT_SW_DUMMY, disabled=1) as event:
