@@ -14,17 +14,15 @@ struct {
 } output SEC(".maps") EVENT(opened);
 
 CARRIES(opened);
-DROP_COUNTER;
+DROP_COUNTER_OF(output);
 
 SEC("tp/syscalls/sys_enter_openat")
 int hello_file(struct syscall_enter *ctx)
 {
-	struct opened *event = bpf_ringbuf_reserve(&output, sizeof(*event), 0);
+	struct opened *event = RESERVE(output, struct opened);
 
-	if (!event) {
-		COUNT_DROP();
+	if (!event)
 		return 0;
-	}
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(event->command, sizeof(event->command));
 	if (bpf_probe_read_user_str(event->path, sizeof(event->path), (void *) ctx->args[1]) < 0)

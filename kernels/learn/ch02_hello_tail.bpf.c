@@ -30,7 +30,7 @@ struct {
 } output SEC(".maps") EVENT(seen);
 
 CARRIES(seen);
-DROP_COUNTER;
+DROP_COUNTER_OF(output);
 
 /* The numbers of these system calls differ from machine to machine. */
 SETTING __u32 timer_create = 0;
@@ -38,12 +38,10 @@ SETTING __u32 timer_delete = 0;
 
 static __always_inline int tell(struct bpf_raw_tracepoint_args *ctx, enum what what)
 {
-	struct seen *event = bpf_ringbuf_reserve(&output, sizeof(*event), 0);
+	struct seen *event = RESERVE(output, struct seen);
 
-	if (!event) {
-		COUNT_DROP();
+	if (!event)
 		return 0;
-	}
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	event->number = ctx->args[1];
 	event->what = what;

@@ -32,7 +32,7 @@ struct {
 } ring SEC(".maps") EVENT(greeting);
 
 CARRIES(greeting);
-DROP_COUNTER;
+DROP_COUNTER_OF(ring);
 
 static __always_inline void greet(struct greeting *event)
 {
@@ -63,8 +63,7 @@ int hello_ring(void *ctx)
 	struct greeting event = {};
 
 	greet(&event);
-	if (bpf_ringbuf_output(&ring, &event, sizeof(event), 0))
-		COUNT_DROP();
+	OUTPUT(ring, &event, sizeof(event));
 	return 0;
 }
 

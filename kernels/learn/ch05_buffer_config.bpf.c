@@ -31,7 +31,7 @@ struct {
 } output SEC(".maps") EVENT(started);
 
 CARRIES(started);
-DROP_COUNTER;
+DROP_COUNTER_OF(output);
 
 struct message message = {"Hello World"};
 
@@ -40,12 +40,10 @@ int hello(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (void *) ctx->args[0];
 	struct linux_binprm *binary = (void *) ctx->args[2];
-	struct started *event = bpf_ringbuf_reserve(&output, sizeof(*event), 0);
+	struct started *event = RESERVE(output, struct started);
 
-	if (!event) {
-		COUNT_DROP();
+	if (!event)
 		return 0;
-	}
 	event->pid = READ_FIELD(task, tgid);
 	event->parent = READ_FIELD(READ_FIELD(task, real_parent), tgid);
 	event->uid = bpf_get_current_uid_gid();

@@ -15,7 +15,7 @@ struct {
 } output SEC(".maps") EVENT(started);
 
 CARRIES(started);
-DROP_COUNTER;
+DROP_COUNTER_OF(output);
 
 /* Where each machine keeps the first argument of a function. Those that this machine lacks are never reached. */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -48,12 +48,10 @@ static __always_inline __u64 first_argument(void *registers)
 
 static __always_inline struct started *new_event(const char how[16])
 {
-	struct started *event = bpf_ringbuf_reserve(&output, sizeof(*event), 0);
+	struct started *event = RESERVE(output, struct started);
 
-	if (!event) {
-		COUNT_DROP();
+	if (!event)
 		return NULL;
-	}
 	__builtin_memcpy(event->how, how, sizeof(event->how));
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(event->command, sizeof(event->command));

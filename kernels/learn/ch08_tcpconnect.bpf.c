@@ -14,17 +14,15 @@ struct {
 } output SEC(".maps") EVENT(connecting);
 
 CARRIES(connecting);
-DROP_COUNTER;
+DROP_COUNTER_OF(output);
 
 SEC("kprobe/tcp_v4_connect")
 int tcpconnect(void *ctx)
 {
-	struct connecting *event = bpf_ringbuf_reserve(&output, sizeof(*event), 0);
+	struct connecting *event = RESERVE(output, struct connecting);
 
-	if (!event) {
-		COUNT_DROP();
+	if (!event)
 		return 0;
-	}
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	event->uid = bpf_get_current_uid_gid();
 	bpf_get_current_comm(event->command, sizeof(event->command));

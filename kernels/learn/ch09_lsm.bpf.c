@@ -16,7 +16,7 @@ struct {
 } output SEC(".maps") EVENT(access);
 
 CARRIES(access);
-DROP_COUNTER;
+DROP_COUNTER_OF(output);
 
 SETTING __u32 only_uid = 0;
 SETTING char forbidden[128] = ""; /* a path; the whole path must agree */
@@ -38,11 +38,10 @@ int file_open(__u64 *ctx)
 
 	if (uid != only_uid)
 		return 0;
-	struct access *event = bpf_ringbuf_reserve(&output, sizeof(*event), 0);
-	if (!event) {
-		COUNT_DROP();
+	struct access *event = RESERVE(output, struct access);
+
+	if (!event)
 		return 0;
-	}
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	event->uid = uid;
 	bpf_get_current_comm(event->command, sizeof(event->command));

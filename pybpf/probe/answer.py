@@ -82,9 +82,15 @@ class Answer:
     @property
     def evidence(self) -> str:
         """The call, how it ended, and the telling line of the log: ``"BPF_PROG_LOAD: EINVAL: unknown func ..."``."""
-        lines = [line for line in self.log.splitlines() if line.strip() and not line.startswith("processed ")]
-        parts = [self.command, self.errno_name, lines[-1].strip() if lines and self.errno else "", self.reason]
-        return ": ".join(filter(None, parts))
+        return ": ".join(filter(None, (self.command, self.errno_name, self._complaint(), self.reason)))
+
+    def _complaint(self) -> str:
+        if not self.log or not self.errno:
+            return ""
+        from pybpf.verifier.advice import choose
+        from pybpf.verifier.log import Log
+
+        return choose(Log(self.log).complaints)[0]
 
     def to_dict(self) -> dict[str, str]:
         """For JSON: the verdict, and the evidence unless it is a plain yes."""

@@ -11,4 +11,4 @@ with pybpf.load(kernel("ch02_hello_ring")) as obj, obj.attach():
     with suppress(KeyboardInterrupt):
         for event in obj.maps["output"]:
             print(f"{event.command} ({event.pid}) - {event.path}", flush=True)
-    print(f"{obj.globals['dropped_events']} events were dropped")
+    print(f"{obj.globals['dropped_output']} events were dropped")

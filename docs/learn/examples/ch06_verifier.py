@@ -12,6 +12,6 @@ for path in (kernel("ch06_verifier"), kernel("ch06_no_license")):
         try:
             spec.load().close()
         except pybpf.VerifierError as error:
-            print(f"{name}: rejected: {error.reason}\n    {error.location}: {error.source}", flush=True)
+            print(f"{name}: rejected: {error.reason}\n    {error.location}: {error.source.strip()}", flush=True)
         else:
             print(f"{name}: loaded", flush=True)
