@@ -134,11 +134,11 @@ def test_core(example) -> None:  # type: ignore[no-untyped-def]
 REJECTED = {
     "bad_null_pointer": "'map_value_or_null'|or_null",
     "bad_argument": "expected=map_ptr",
-    "bad_global_index": "outside of the allowed memory range|outside of the array range",
+    "bad_global_index": "outside of the allowed memory range|outside of the array range|invalid access to map value",
     "bad_context": "invalid bpf_context access",
-    "bad_packet": "outside of the packet",
+    "bad_packet": "invalid access to packet|outside of the packet",
     "bad_packet_end": "pointer arithmetic on pkt_end|pkt_end prohibited",
-    "bad_loop": "",
+    "bad_loop": "infinite loop detected|back-edge",
     "bad_no_return_value": "R0 !read_ok",
     "bad_license": "GPL",
 }
