@@ -52,6 +52,16 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--dump-maps", action="store_true", help="print the entries of every map at the end")
     parser.add_argument(
+        "--log2-hist", action="append", default=[], metavar="MAP", help="print this map as a log2 histogram at the end"
+    )
+    parser.add_argument(
+        "--linear-hist",
+        action="append",
+        default=[],
+        metavar="MAP",
+        help="print this map as a linear histogram at the end",
+    )
+    parser.add_argument(
         "--type", action="append", default=[], metavar="MAP=STRUCT", dest="types", help="what a buffer carries"
     )
     parser.add_argument("--record", metavar="FILE", help="write the events to this file too, for `pybpf replay`")
@@ -74,9 +84,10 @@ def run(options: Namespace) -> int:
         raise ObjectError(f"{options.object}: it has no programs")
     _set_globals(spec, options.settings)
     types = dict(_pair("--type", text) for text in options.types)
-    for name in types:
-        if name not in spec.maps:
-            raise ValueError(f"--type: {options.object} has no map {name!r}")
+    for option, names in (("type", types), ("log2-hist", options.log2_hist), ("linear-hist", options.linear_hist)):
+        for name in names:
+            if name not in spec.maps:
+                raise ValueError(f"--{option}: {options.object} has no map {name!r}")
     ending = Ending()
     printer = Printer(options.json)
     with spec.load(btf=options.btf) as obj, obj.attach(strict=False) as links:
@@ -91,6 +102,7 @@ def run(options: Namespace) -> int:
         _stream(obj, types, options, printer, ending)
         if options.dump_maps:
             _dump(obj, printer)
+        _print_histograms(obj, options)
         sys.stdout.flush()
     return EXIT_OK
 
@@ -267,3 +279,17 @@ def _dump(obj: Object, printer: Printer) -> None:
             printer.map(made)
         except BPFError as error:
             print(f"pybpf: map {made.name!r}: {error}", file=sys.stderr)
+
+
+def _print_histograms(obj: Object, options: Namespace) -> None:
+    """Print the maps that are histograms."""
+    if not options.log2_hist and not options.linear_hist:
+        return
+    from pybpf.histogram import print_linear_hist, print_log2_hist
+
+    for names, show in ((options.log2_hist, print_log2_hist), (options.linear_hist, print_linear_hist)):
+        for name in names:
+            try:
+                show(obj.maps[name], name)
+            except (TypeError, ValueError, AttributeError) as error:
+                raise ValueError(f"map {name!r} is no histogram: {error}") from None
