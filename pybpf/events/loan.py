@@ -1,13 +1,56 @@
-"""Reading records where they are: `RecordSource.borrow_batch()`."""
+"""Batch after batch, and batches that are read where they lie: `RecordSource.batches()` and `borrow_batch()`."""
 
 from __future__ import annotations
 
+from pybpf.errors import ClosedError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
     from pybpf.events.batch import Batch
     from pybpf.events.source import RecordSource
+
+
+PAUSE = 0.001
+"""Seconds between two looks at a ring whose next record is reserved but not submitted."""
+
+
+class Batches:
+    """An iterable of batches, in two styles. Cancelling the wait for one, or leaving the loop, loses no record."""
+
+    __slots__ = ("_source", "_timeout")
+
+    def __init__(self, source: RecordSource, timeout: float | None) -> None:
+        self._source = source
+        self._timeout = timeout
+
+    def __iter__(self) -> Iterator[Batch]:
+        while not self._source.closed:
+            try:
+                batch = self._source.read_batch(None, self._timeout)
+            except ClosedError:
+                return
+            if not len(batch):
+                return
+            yield batch
+
+    async def __aiter__(self) -> AsyncIterator[Batch]:
+        from asyncio import sleep
+
+        source = self._source
+        while not source.closed:
+            # One turn for the other tasks before each batch, however fast events come.
+            await sleep(0)
+            try:
+                batch = source.read_batch()
+                if len(batch):
+                    yield batch
+                elif not await source.readable(lambda: source.available > 0):
+                    await sleep(PAUSE)
+            except ClosedError:
+                return
 
 
 class Loan:

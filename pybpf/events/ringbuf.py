@@ -147,12 +147,6 @@ class RingBuffer(RecordSource):
         self._check()
         return self._ring.producer_pos
 
-    @property
-    def available(self) -> int:
-        """Bytes between the two, headers and records not submitted yet included. Raises ClosedError."""
-        self._check()
-        return self._ring.available
-
 
 def _shape(map: FdLike, fd: FD) -> tuple[str, int, int, int]:
     """Name, type, size and flags: as a map object has them, else as the kernel tells."""

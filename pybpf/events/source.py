@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pybpf.btf.reader import BTF
     from pybpf.events.batch import Decode, RecordCodec
     from pybpf.events.capture import Capture
-    from pybpf.events.loan import Loan
+    from pybpf.events.loan import Batches, Loan
     from pybpf.events.ordered import OrderedReader
     from pybpf.events.types import Mixture
 
@@ -227,7 +227,7 @@ class EventSource(Waitable):
             try:
                 self._inside.append(None)
                 self._check()
-                stalled = not self._take_chunk() and not await self._readable()
+                stalled = not self._take_chunk() and not await self.readable(self._take_chunk)
             except ClosedError:
                 break
             finally:
@@ -240,28 +240,37 @@ class EventSource(Waitable):
         self._ready.extend(values)
         return moved or bool(values)
 
-    async def _readable(self) -> bool:
-        """Wait in the running event loop. False when there seem to be records that cannot be read yet."""
+    async def readable(self, look: Callable[[], bool]) -> bool:
+        """Wait in the running event loop until there may be something; `look` tells whether there is.
+
+        False when there seem to be records that cannot be read yet. Raises ClosedError.
+        """
         from asyncio import get_running_loop
 
-        loop = get_running_loop()
-        future = loop.create_future()
-        # A descriptor of its own for each waiting task, because a loop knows one callback for each descriptor.
-        watched = os.dup(self._epoll.fileno())
-        due = self._due()
-        timer = None if due is None else loop.call_later(due, _set, future)
         try:
-            loop.add_reader(watched, _set, future)
-            # To watch a perf buffer is to ask it, and asking clears its readiness: look again now that it is watched.
-            if not self._take_chunk():
-                await future
-                return self._closing or self._take_chunk()
-            return True
+            self._inside.append(None)
+            self._check()
+            loop = get_running_loop()
+            future = loop.create_future()
+            # A descriptor of its own for each waiting task, because a loop knows one callback for each descriptor.
+            watched = os.dup(self._epoll.fileno())
+            due = self._due()
+            timer = None if due is None else loop.call_later(due, _set, future)
+            try:
+                loop.add_reader(watched, _set, future)
+                # To watch a perf buffer is to ask it, and asking clears its readiness: look again, now that it is.
+                if not look():
+                    await future
+                    return self._closing or look()
+                return True
+            finally:
+                if timer is not None:
+                    timer.cancel()
+                loop.remove_reader(watched)
+                os.close(watched)
         finally:
-            if timer is not None:
-                timer.cancel()
-            loop.remove_reader(watched)
-            os.close(watched)
+            self._inside.pop()
+            self._settle()
 
 
 class RecordSource(EventSource):
@@ -307,6 +316,12 @@ class RecordSource(EventSource):
     def bytes(self) -> int:
         """How many bytes of payload were read."""
         raise AssertionError("a subclass gives it")
+
+    @property
+    def available(self) -> int:
+        """Bytes in the buffers, headers and records not submitted yet included. Raises ClosedError."""
+        self._check()
+        return self._available()
 
     @property
     def size(self) -> int:
@@ -421,16 +436,15 @@ class RecordSource(EventSource):
         batch.codec = self._codec
         return batch
 
-    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
-        """`read_batch()` again and again, until nothing came for `timeout` seconds or the source is closed."""
-        while not self._closing:
-            try:
-                batch = self.read_batch(None, timeout)
-            except ClosedError:
-                return
-            if not len(batch):
-                return
-            yield batch
+    def batches(self, timeout: float | None = None) -> Batches:
+        """`read_batch()` again and again, for ``for`` and ``async for``, until the source is closed.
+
+        Args:
+            timeout: end also when nothing came for so many seconds; None never. ``async for`` does not look at it.
+        """
+        from pybpf.events.loan import Batches
+
+        return Batches(self, timeout)
 
     def borrow_batch(self, limit: int | None = None) -> Loan:
         """The next records where they are, in the kernel's buffer, without a copy and without waiting::

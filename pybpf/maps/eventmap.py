@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pybpf.events.batch import Batch
     from pybpf.events.capture import Capture
-    from pybpf.events.loan import Loan
+    from pybpf.events.loan import Batches, Loan
     from pybpf.events.source import RecordSource
 
 _OPENING = RLock()
@@ -92,8 +92,8 @@ class EventMap(Map):
         """The next events undecoded, as a batch of their bytes, rows, columns; see `pybpf.events.Batch`."""
         return self._events.read_batch(limit, timeout)
 
-    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
-        """`read_batch()` again and again, until nothing came for `timeout` seconds or the map object is closed."""
+    def batches(self, timeout: float | None = None) -> Batches:
+        """`read_batch()` again and again, for ``for`` and ``async for``; see `RecordSource.batches()`."""
         return self._events.batches(timeout)
 
     def borrow_batch(self, limit: int | None = None) -> Loan:

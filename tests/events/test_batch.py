@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 import sys
@@ -381,3 +382,47 @@ def test_several_types_in_one_ring() -> None:
             with pytest.raises(ValueError, match="no type 'nothing'"):
                 ring.consume()
         assert ring.consume() == []
+
+
+@pytest.mark.kernel
+def test_batches_in_an_event_loop(emitter: Emitter) -> None:
+    async def read(ring: RingBuffer, seen: list[int], count: int) -> None:
+        async for batch in ring.batches():
+            seen.extend(batch.column("seq"))
+            if len(seen) >= count:
+                return
+
+    async def cancelled_again_and_again(ring: RingBuffer) -> list[int]:
+        seen: list[int] = []
+        turns = 0
+        while len(seen) < 3000:
+            turns += 1
+            if turns % 3 == 0:
+                emitter.run(20)
+            task = asyncio.create_task(read(ring, seen, 3000))
+            await asyncio.sleep(0.0003 * (turns % 4))
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        return seen
+
+    with pairs(emitter) as ring:
+        seen = asyncio.run(asyncio.wait_for(cancelled_again_and_again(ring), 60))
+        assert seen == list(range(emitter.produced))
+
+        async def woken() -> list[int]:
+            later: list[int] = []
+            task = asyncio.create_task(read(ring, later, 5))
+            await asyncio.sleep(0.02)
+            emitter.run(5)
+            await asyncio.wait_for(task, 20)
+            return later
+
+        assert asyncio.run(woken()) == list(range(len(seen), len(seen) + 5))
+
+        async def closed() -> None:
+            task = asyncio.create_task(read(ring, [], 1))
+            await asyncio.sleep(0.02)
+            ring.close()
+            await asyncio.wait_for(task, 20)
+
+        asyncio.run(closed())
