@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class DirectAttachment(Attachment):
-    """A program that BPF_PROG_ATTACH attached; `close()` detaches it, unless another has taken its place."""
+    """A program that BPF_PROG_ATTACH attached; `close()` detaches it, unless another has taken its place.
+
+    One at an interface is closed and updated in the network namespace in which it was made.
+    """
 
     __slots__ = ("_place",)
 

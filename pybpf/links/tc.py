@@ -18,7 +18,7 @@ from pybpf.errors import BPFError, BPFExistsError, kernel_error
 from pybpf.links.base import Attachment
 from pybpf.links.netlink import Talk, nested_class, pyroute2_module
 from pybpf.links.refusal import attaching
-from pybpf.links.targets import duplicate, interface_index, interface_name
+from pybpf.links.targets import interface_index, interface_name
 from pybpf.links.tcx import TCX, attach_type_of, side_of
 from pybpf.syscall import netlink_numbers as n
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.links.base import Attachable
-    from pybpf.syscall import FD
 
 DIRECTIONS = {
     "ingress": n.TC_H_CLSACT & n.TC_H_MAJ_MASK | n.TC_H_MIN_INGRESS,
@@ -140,38 +139,25 @@ class TcFilter(Attachment):
 
 
 class _Place:
-    """Where a filter is: its keys, the program that was put there, and the talk to ask about it."""
+    """Where a filter is: its keys, the id of the program that was put there, and the talk to ask about it."""
 
     def __init__(self, fields: dict[str, int], options: list[tuple[str, Any]]) -> None:
         self.fields = fields
         self._options = options
         self._talk = Talk(_messages())
-        self._program: FD | None = None
         self._id = 0
 
     def put(self, program: Attachable, what: str, flags: int) -> None:
-        held = duplicate(program)
-        number = int(syscall.prog_info(held).id)
-        options = [("TCA_BPF_FD", held.fileno()), ("TCA_BPF_NAME", f"{program.name}:[{number}]"), *self._options]
+        number = int(syscall.prog_info(program).id)
+        options = [("TCA_BPF_FD", program.fileno()), ("TCA_BPF_NAME", f"{program.name}:[{number}]"), *self._options]
         attributes = [("TCA_KIND", "bpf"), ("TCA_OPTIONS", {"attrs": options})]
-        try:
-            made = self._talk.ask(
-                "RTM_NEWTFILTER",
-                n.RTM_NEWTFILTER,
-                self.fields,
-                attributes,
-                what,
-                flags=flags | n.NLM_F_ECHO,
-                hints=_HINTS,
-            )
-        except BaseException:
-            held.close()
-            raise
-        if made:  # the echo says which handle and priority the kernel chose
+        flags |= n.NLM_F_ECHO  # it says which handle and priority the kernel chose
+        made = self._talk.ask(
+            "RTM_NEWTFILTER", n.RTM_NEWTFILTER, self.fields, attributes, what, flags=flags, hints=_HINTS
+        )
+        if made:
             self.fields.update(handle=made[0]["handle"], info=made[0]["info"])
-        if self._program is not None:
-            self._program.close()
-        self._program, self._id = held, number
+        self._id = number
 
     def look(self) -> TcFilterInfo | None:
         found = self._ask("RTM_GETTFILTER", n.RTM_GETTFILTER)
@@ -193,8 +179,6 @@ class _Place:
 
     def close(self) -> None:
         self._talk.close()
-        if self._program is not None:
-            self._program.close()
 
 
 def attach_tc(
