@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from link_helpers import Refuse, has_member, needs_attach_type
+from link_helpers import Refuse, eventually, has_member, needs_attach_type
 from link_network import private_network
 from link_programs import exit_with
 
@@ -53,7 +53,7 @@ def test_tcx(loader: Callable[..., Program]) -> None:
         assert repr(found) == f"<Attached tcx_ingress [{two.id}, {one.id}] revision={found.revision}>"
         with pytest.raises(BPFError, match="revision is not the expected one"):
             links.attach_tcx(two, "lo", "egress", expected_revision=77)
-    assert one not in one.query(socket.if_nametoindex("lo"))
+    assert eventually(lambda: one not in one.query(socket.if_nametoindex("lo")))
     with pytest.raises(BPFNotFoundError, match="interface 'nope'"):
         one.query("nope")
 
@@ -124,7 +124,7 @@ def test_network_namespace(loader: Callable[..., Program]) -> None:
         assert lookup.query().prog_ids == [lookup.id]
         assert lookup.query(os.getpid()).prog_ids in ([], [lookup.id])  # the process's first thread may be elsewhere
         assert dissector.query("/proc/thread-self/ns/net").prog_ids == [dissector.id]
-    assert lookup.query().prog_ids == []
+    assert eventually(lambda: lookup.query().prog_ids == [])
 
 
 def test_sockmap(loader: Callable[..., Program]) -> None:
@@ -133,7 +133,7 @@ def test_sockmap(loader: Callable[..., Program]) -> None:
         needs_query("socket maps", sockets, c.BPF_SK_MSG_VERDICT)
         with links.attach_sockmap(program, sockets):
             assert program.query(sockets).prog_ids == [program.id]
-        assert program.query(sockets).prog_ids == []
+        assert eventually(lambda: program.query(sockets).prog_ids == [])
 
 
 def test_xdp(loader: Callable[..., Program]) -> None:

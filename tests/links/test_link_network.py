@@ -163,7 +163,7 @@ def test_tcx_places(loader: Callable[..., Program]) -> None:
             links.attach_tcx(stale, "lo", before=stale)
         with pytest.raises(ValueError, match="one of before, after, first and last"):
             links.attach_tcx(stale, "lo", before=a, first=True)
-    assert order() == []
+    assert eventually(lambda: order() == [])
 
 
 def test_tcx_next_to_a_program_without_link(loader: Callable[..., Program]) -> None:
@@ -196,10 +196,10 @@ def test_tcx_replacing(loader: Callable[..., Program]) -> None:
             links.attach_tcx(one, "lo", replace=three, first=True)
         with pytest.raises(BPFNotFoundError, match="attaching 'probe' to tcx ingress of lo"):
             links.attach_tcx(one, "lo", replace=two)
-    assert order() == []
+    assert eventually(lambda: order() == [])
     with pytest.raises(ClosedError, match="tcx lo ingress is closed"):
         link.update(one)
-    assert order() == []
+    assert eventually(lambda: order() == [])
 
 
 def test_tcx_link_updates_and_detaches(loader: Callable[..., Program]) -> None:
@@ -209,7 +209,7 @@ def test_tcx_link_updates_and_detaches(loader: Callable[..., Program]) -> None:
         link.update(two, old=one)
         assert order() == [two.id]
         link.detach()
-        assert order() == []
+        assert eventually(lambda: order() == [])
 
 
 def test_tcx_refusals(loader: Callable[..., Program]) -> None:
@@ -452,7 +452,7 @@ def test_sockmap_update(counting: Callable[..., Program], with_link: bool) -> No
             if not has_enumerator("bpf_link_type", "BPF_LINK_TYPE_SOCKMAP"):
                 return  # such kernels do not tell what is attached
             assert one.query(sockets).prog_ids == [two.id]
-        assert one.query(sockets).prog_ids == []
+        assert eventually(lambda: one.query(sockets).prog_ids == [])
 
 
 def test_sockmap_refusals(counting: Callable[..., Program], counter: Counter) -> None:
