@@ -19,6 +19,7 @@ from struct import iter_unpack
 from pybpf.asm import llvm
 from pybpf.asm.disasm import disassemble
 from pybpf.asm.slots import get_imm
+from pybpf.btf.lines import line_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,11 +40,12 @@ def source_lines(btf: BTF, rows: Iterable[tuple[int, ...]]) -> dict[int, str]:
     """
     lines: dict[int, str] = {}
     last = None
-    for place, file_name, text, position, *_ in rows:
-        line = f"; {btf.string(text).strip()} @ {btf.string(file_name).rpartition('/')[2]}:{position >> 10}"
-        if line != last and btf.string(text).strip():
-            lines[place] = line
-        last = line
+    for row in rows:
+        line = line_of(btf, row)
+        text = f"; {line.text.strip()} @ {line.file.rpartition('/')[2]}:{line.number}"
+        if text != last and line.text.strip():
+            lines[row[0]] = text
+        last = text
     return lines
 
 

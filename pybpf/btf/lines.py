@@ -10,7 +10,7 @@ from _bisect import bisect_right  # the built-in part of `bisect`
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pybpf.btf.layout import Buffer
     from pybpf.btf.reader import BTF
@@ -86,6 +86,15 @@ class Lines:
         return len(self._rows)
 
     def _line(self, place: int) -> Line:
-        _, file, text, position = self._rows[place][2][:4]
-        number, column = position >> COLUMN_BITS, position & (1 << COLUMN_BITS) - 1
-        return Line(self._btf.string(file), number, column, self._btf.string(text))
+        return line_of(self._btf, self._rows[place][2])
+
+
+def line_of(btf: BTF, record: Sequence[int]) -> Line:
+    """The line of one record, whose first word is the place that it is about.
+
+    Raises:
+        BTFError: it names a string that is not there.
+    """
+    file, text, position = record[1:4]
+    number, column = position >> COLUMN_BITS, position & (1 << COLUMN_BITS) - 1
+    return Line(btf.string(file), number, column, btf.string(text))

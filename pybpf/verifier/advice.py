@@ -268,7 +268,7 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     (
         "frames",
         r"the call stack of (?P<count>\d+) frames is too deep ?!?",
-        "more than 8 functions are active at once",
+        "{count} functions are active at once, more than the verifier allows",
         "Make some of them __always_inline.",
     ),
     (

@@ -242,5 +242,6 @@ def _statistics(text: str) -> Statistics:
             number = line.split()[2] if len(line.split()) > 2 else ""
             found.microseconds = int(number[:18]) if number.isascii() and number.isdigit() else None
         elif line.startswith("stack depth "):
-            found.stacks = [int(depth[:9]) for depth in _STACKS.findall(line.partition("max")[0])]
+            each, _, most = line.partition("max")  # Linux 7.3 may tell only the most: "stack depth max 24"
+            found.stacks = [int(depth[:9]) for depth in _STACKS.findall(each) or _STACKS.findall(most)]
     return found

@@ -317,11 +317,20 @@ IN_ASM("?socket", falls_off_the_end)
 		return next(number + 1) + 1;   \
 	}
 
-static __noinline int depth9(int number)
+/* 8 are allowed, and 16 since Linux 7.3 or so. */
+static __noinline int depth17(int number)
 {
 	barrier_var(number);
 	return number;
 }
+DEEPER(depth16, depth17)
+DEEPER(depth15, depth16)
+DEEPER(depth14, depth15)
+DEEPER(depth13, depth14)
+DEEPER(depth12, depth13)
+DEEPER(depth11, depth12)
+DEEPER(depth10, depth11)
+DEEPER(depth9, depth10)
 DEEPER(depth8, depth9)
 DEEPER(depth7, depth8)
 DEEPER(depth6, depth7)
@@ -442,7 +451,7 @@ __noinline int sum_of(struct pair *pair)
 SEC("?socket")
 int caller_arguments(void *ctx)
 {
-	return sum_of((void *)8L); /* !! */
+	return sum_of((void *)(long)bpf_get_prandom_u32()); /* !! */
 }
 
 /* What may not be done */

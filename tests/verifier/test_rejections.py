@@ -41,7 +41,7 @@ REJECTED = {
     "context_access": "context-access",
     "modified_context": "modified-context",
     "unreleased_reference": "unreleased-reference",
-    "reference_at_tail_call": "reference-at-tail-call",
+    "reference_at_tail_call": "reference-at-tail-call unreleased-reference",
     "not_a_reference": "not-a-reference",
     "lock_held": "lock-held",
     "two_locks": "two-locks lock-held",
