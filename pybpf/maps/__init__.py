@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from pybpf.maps.perf import PerfEventArrayMap
     from pybpf.maps.queue import BloomFilter, Queue, Stack
     from pybpf.maps.ringbuf import RingBufferMap
+    from pybpf.maps.snapshot import Snapshot
     from pybpf.maps.storage import (
         CgroupLocalStorage,
         CgroupStorage,
@@ -103,6 +104,7 @@ __all__ = [
     "ResizableHashMap",
     "ReuseportArray",
     "RingBufferMap",
+    "Snapshot",
     "SocketArray",
     "SocketHash",
     "SocketStorage",
@@ -182,6 +184,7 @@ _HOMES = {
     "perf": ("PerfEventArrayMap",),
     "queue": ("BloomFilter", "Queue", "Stack"),
     "ringbuf": ("RingBufferMap",),
+    "snapshot": ("Snapshot",),
     "storage": (
         "CgroupLocalStorage",
         "CgroupStorage",

@@ -37,6 +37,7 @@ class DescriptorMap(MappingMap):
     """What maps of descriptors share."""
 
     __slots__ = ()
+    is_restorable = False
     default_value_size = 4
 
     def _value_face(self) -> Face:

@@ -25,11 +25,13 @@ from pybpf.maps.face import CodecFace, Face, key_face, value_face
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, ClassVar
 
     from pybpf.maps.batch import Chunk
     from pybpf.maps.many import Readers
+    from pybpf.maps.snapshot import Snapshot
     from pybpf.syscall import Buffer, ElementCalls
 
 _PREPARED = ("_calls", "_get", "_memory", "_set", "_words", "keys_face", "readers", "values_face")
@@ -62,6 +64,8 @@ class MappingMap(Map):
     """A program that looks a key up sees the bytes that user space sees, and changes nothing by looking."""
     is_per_cpu: ClassVar[bool] = False
     """An element has a value for each possible CPU."""
+    is_restorable: ClassVar[bool] = True
+    """What is read can be written back."""
 
     # --- preparation -----------------------------------------------------------------------------------------------
 
@@ -438,6 +442,19 @@ class MappingMap(Map):
         from pybpf.maps.bulk import update_array
 
         update_array(self, keys, values, flags)
+
+    def snapshot(self) -> Snapshot:
+        """All elements with their types, to be kept in a file or given back; see `pybpf.maps.snapshot`."""
+        from pybpf.maps.snapshot import Snapshot
+
+        return Snapshot.of(self)
+
+    def restore(self, source: Snapshot | str | os.PathLike[str], *, clear: bool = True) -> None:
+        """Write the elements of a snapshot, or of the file of one; see `pybpf.maps.snapshot.Snapshot.restore`."""
+        from pybpf.maps.snapshot import Snapshot
+
+        taken = source if isinstance(source, Snapshot) else Snapshot.load(source)
+        taken.restore(self, clear=clear)
 
     def drain(self) -> list[tuple[Any, Any]]:
         """Read and delete every element (hash maps in batches, Linux 5.6; else one by one)."""

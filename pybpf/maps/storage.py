@@ -192,6 +192,7 @@ class StackTraceMap(MappingMap):
 
     __slots__ = ()
     default_type = BPF_MAP_TYPE_STACK_TRACE
+    is_restorable = False
     default_key_size = 4
 
     def _key_face(self) -> Face:

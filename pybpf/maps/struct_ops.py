@@ -22,6 +22,7 @@ class StructOpsMap(MappingMap):
 
     __slots__ = ("_prepared",)
     default_type = BPF_MAP_TYPE_STRUCT_OPS
+    is_restorable = False
     default_key_size = 4
 
     def __init__(self, *args: Any, **options: Any) -> None:

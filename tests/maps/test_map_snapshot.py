@@ -1,0 +1,211 @@
+"""Snapshots: typed by themselves, the same after a file, restored by bytes or by names."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from thrift import few
+
+import pybpf
+from pybpf import constants as c
+from pybpf.btf.records import to_json
+from pybpf.errors import ClosedError, ObjectError
+from pybpf.maps import Snapshot, class_of
+from pybpf.syscall import possible_cpus
+
+FLOW = """
+enum state { IDLE, BUSY = 5 };
+struct flow { u64 bytes; enum state state; char name[6]; u8 mac[6]; float share; u16 ports[2]; u32 hot:1, level:7;
+    union { u32 v4; u8 raw[4]; }; bool open; struct { s16 x, y; } at; }
+"""
+ITEMS = {
+    number: {
+        "bytes": number << 50,
+        "state": "BUSY" if number % 2 else "IDLE",
+        "name": f"n{number}",
+        "mac": bytes([number] * 6),
+        "share": number / 4,
+        "ports": [number, 80],
+        "hot": number & 1,
+        "level": number,
+        "v4": 0x01020304 * number,
+        "open": bool(number % 3),
+        "at": (-number, number),
+    }
+    for number in range(20)
+}
+
+
+@pytest.fixture
+def flows() -> pybpf.HashMap:
+    made = pybpf.HashMap(key="u32", value=FLOW, max_entries=64, name="flows")
+    made.update(ITEMS)
+    return made
+
+
+@pytest.mark.parametrize("name", ["flows.bpfmap", "flows.json"])
+def test_there_and_back(flows: pybpf.HashMap, name: str, tmp_path: Path) -> None:
+    with flows:
+        before = flows.to_dict()
+        flows.snapshot().save(tmp_path / name)
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        flows.clear()
+        flows[99] = {"bytes": 1}
+        flows.restore(tmp_path / name)
+        assert flows.to_dict() == before
+    again = Snapshot.load(tmp_path / name)  # without the map, and typed
+    assert (again.name, again.type, len(again)) == ("flows", c.BPF_MAP_TYPE_HASH, 20)
+    values = dict(again.items())
+    assert values[3].state.name == "BUSY"
+    assert (values[3].name, values[3].mac, values[3].at.x, values[3].raw) == ("n3", b"\3" * 6, -3, bytes([12, 9, 6, 3]))
+    with again.create(max_entries=100) as made:
+        assert made.to_dict().keys() == before.keys()
+        assert to_json(made[3]) == to_json(before[3])  # unions are equal within their own class only
+        assert (made.name, made.max_entries) == ("flows", 100)
+
+
+def test_json_is_for_people(flows: pybpf.HashMap) -> None:
+    with flows:
+        told = json.loads(flows.snapshot().to_json())
+    entry = next(entry for entry in told["entries"] if entry["key"] == 3)
+    assert entry["value"]["name"] == "n3"
+    assert entry["value"]["state"] == "BUSY"
+    assert entry["value"]["mac"] == "030303030303"
+    assert entry["value"]["at"] == {"x": -3, "y": 3}
+
+
+def test_bytes_that_json_cannot_say(tmp_path: Path) -> None:
+    """Padding, text behind a NUL, a not-a-number: nothing is lost."""
+    text = "struct odd { u8 a; u32 b; char c[4]; double d; }"
+    with pybpf.HashMap(key="char[4]", value=text, max_entries=200) as made:
+        items = {random.randbytes(4): random.randbytes(24) for _ in range(100)} | {b"a\0b\0": b"\xff" * 24}
+        made.update(items)
+        for name in ("x.json", "x.bpfmap"):
+            made.snapshot().save(tmp_path / name)
+            made.clear()
+            made.restore(tmp_path / name)
+            keys, values = made.items_array()
+            assert {bytes(k): bytes(v) for k, v in zip(keys.tolist(), values.tolist(), strict=True)} == items
+
+
+@pytest.mark.parametrize("value", ["u32", "struct s { u64 a; u32 b; }", 5])
+@pytest.mark.parametrize("name", ["x.json", "x.bpfmap"])
+def test_per_cpu(value: str | int, name: str, tmp_path: Path) -> None:
+    one = {"u32": 7, 5: b"12345"}.get(value, (7, 8))
+    with pybpf.PerCpuHashMap(key="u32", value=value, max_entries=4) as made:
+        made[1] = [one] * possible_cpus()
+        made.snapshot().save(tmp_path / name)
+        before = made.to_dict()
+        taken = Snapshot.load(tmp_path / name)
+        assert dict(taken.items()) == before
+        made.restore(taken)
+        assert made.to_dict() == before
+        taken.cpus += 1
+        with pytest.raises(ValueError, match="values for each element"):
+            made.restore(taken)
+    with pybpf.HashMap(key="u32", value=value, max_entries=4) as plain, pytest.raises(ValueError, match="0 values"):
+        plain.restore(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "items"),
+    [
+        (pybpf.ArrayMap, {"value": "u64", "max_entries": 3}, {0: 1, 1: 0, 2: 5}),
+        (pybpf.PerCpuArrayMap, {"value": "u64", "max_entries": 2}, {0: 1, 1: 0}),
+        (pybpf.LpmTrie, {"key": "ipv6", "value": "u64", "max_entries": 3}, {"2001:db8::/32": 1}),
+        (pybpf.LruHashMap, {"key": 3, "value": 5, "max_entries": 30}, {b"abc": b"12345"}),
+    ],
+)
+def test_kinds(cls: type[pybpf.HashMap], options: dict[str, object], items: dict[object, object]) -> None:
+    with cls(**options) as made:  # type: ignore[arg-type]
+        made.update(items)
+        before = made.to_dict()
+        taken = Snapshot.from_bytes(made.snapshot().to_bytes())
+        assert Snapshot.from_json(taken.to_json()).to_bytes() == taken.to_bytes()
+        with taken.create() as again:
+            assert again.to_dict() == before
+            assert type(again).__name__ == cls.__name__
+
+
+def test_a_type_that_has_grown() -> None:
+    """An agent that was upgraded takes its old state along."""
+    with (
+        pybpf.HashMap(key="u32", value="struct v { u32 hits; char name[4]; }", max_entries=4) as old,
+        pybpf.HashMap(key="u64", value="struct v { char name[8]; u64 hits; u64 misses; }", max_entries=4) as new,
+        pybpf.HashMap(key="u32", value="struct v { char name[8]; }", max_entries=4) as less,
+        pybpf.HashMap(key="u32", value=8, max_entries=4) as untyped,
+        pybpf.HashMap(key="u32", value=9, max_entries=4) as longer,
+    ):
+        old[1] = (5, "ab")
+        less[7] = ("kept",)
+        taken = old.snapshot()
+        new.restore(taken)
+        assert new.to_dict() == {1: ("ab", 5, 0)}
+        with pytest.raises(ValueError, match="has no field 'hits'"):
+            less.restore(taken)
+        assert less.to_dict() == {7: ("kept",)}
+        untyped.restore(taken)
+        assert untyped[1] == b"\5\0\0\0ab\0\0"
+        with pytest.raises(ValueError, match="without a type"):
+            longer.restore(taken)
+
+
+def test_maps_that_give_ids() -> None:
+    with (
+        pybpf.ArrayMap(value="u64", max_entries=1) as inner,
+        pybpf.HashOfMaps(key=4, inner=inner, max_entries=2) as outer,
+    ):
+        outer[b"abcd"] = inner
+        taken = outer.snapshot()
+        assert dict(taken.items()) == {b"abcd": inner.id.to_bytes(4, taken.byte_order)}  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="cannot be written"):
+            outer.restore(taken)
+    with class_of(c.BPF_MAP_TYPE_TASK_STORAGE)(value="u64", max_entries=0) as tasks, pytest.raises(OSError):  # type: ignore[arg-type]
+        tasks.snapshot()  # type: ignore[attr-defined]
+
+
+def test_closed_and_files_that_are_left_alone(flows: pybpf.HashMap, tmp_path: Path) -> None:
+    path = tmp_path / "x.bpfmap"
+    path.write_bytes(b"before")
+    with flows:
+        taken = flows.snapshot()
+    with pytest.raises(ClosedError):
+        flows.snapshot()
+    taken.value_codec = "wrong"  # type: ignore[assignment]
+    with pytest.raises(AttributeError):
+        taken.save(path)
+    with pytest.raises(FileNotFoundError):
+        flows.restore(tmp_path / "nothing")
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@settings(max_examples=few(60), deadline=None)
+@given(position=st.integers(0, 10_000), data=st.binary(max_size=8), cut=st.integers(0, 3))
+def test_damaged_files(position: int, data: bytes, cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pybpf.HashMap(key="u32", value=FLOW, max_entries=64) as made:
+        made.update(ITEMS)
+        taken = made.snapshot()
+    path = tmp_path_factory.mktemp("damaged") / "file"
+    for whole in (taken.to_bytes(), taken.to_json().encode()):
+        place = position % len(whole)
+        path.write_bytes(whole[:place] + data + whole[place + cut :])
+        try:
+            assert isinstance(list(Snapshot.load(path).items()), list)
+        except ObjectError as error:
+            assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "3", '{"entries": [], "btf": ""}', '{"entries": [], "btf": "zz"}', "{" * 9999]
+)
+def test_what_is_no_snapshot(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text(text)
+    with pytest.raises(ObjectError, match="x: "):
+        Snapshot.load(path)
