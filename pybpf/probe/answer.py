@@ -163,6 +163,11 @@ def ask(
     return Answer("yes", command_of(call))
 
 
+def undecided(error: BPFError, reason: str = "") -> Answer:
+    """That it cannot be told, because a step before the question was refused."""
+    return Answer("cannot tell", error.command, error.errno or 0, reason=reason)
+
+
 def command_of(call: Callable[..., Any]) -> str:
     """``map_create`` makes ``"BPF_MAP_CREATE"``."""
     name = getattr(call, "__name__", "")

@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     Describe = Callable[[BTFBuilder], object]
 
 
-def _int(builder: BTFBuilder) -> int:
+def integer(builder: BTFBuilder) -> int:
     return builder.add_int("int", 4, 32, 1)
 
 
 def _func(builder: BTFBuilder, linkage: int = 0) -> None:
-    number = _int(builder)
+    number = integer(builder)
     builder.add_func("x", builder.add_func_proto(0, [("a", number)]), linkage)
 
 
 def _datasec(builder: BTFBuilder, name: str = ".data") -> None:
-    variable = builder.add_var("x", _int(builder), 0)
+    variable = builder.add_var("x", integer(builder), 0)
     builder.add_datasec(name, 4, [(variable, 0, 4)])
 
 
 def _decl_tag(builder: BTFBuilder) -> None:
-    builder.add_decl_tag("tag", builder.add_var("x", _int(builder), 0), -1)
+    builder.add_decl_tag("tag", builder.add_var("x", integer(builder), 0), -1)
 
 
 def _type_tag(builder: BTFBuilder) -> None:
-    builder.add_ptr(builder.add_type_tag("tag", _int(builder)))
+    builder.add_ptr(builder.add_type_tag("tag", integer(builder)))
 
 
 KINDS: dict[str, Describe] = {
@@ -80,7 +80,7 @@ def has_btf(kind: str = "", *, token_fd: FdLike | None = None) -> Answer:
     """
     if kind and kind not in KINDS:
         raise ValueError(f"no kind of BTF is called {kind!r}: there are {', '.join(KINDS)}")
-    data = _encoded(KINDS.get(kind, _int))
+    data = _encoded(KINDS.get(kind, integer))
     return kept(("BTF", kind), lambda: ask(syscall.btf_load, data, log="", token_fd=token_fd), token_fd)
 
 

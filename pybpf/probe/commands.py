@@ -10,7 +10,7 @@ import errno
 from pybpf.constants import BPF_MAP_CREATE, BPF_MAP_TYPE_ARRAY, BPF_OBJ_PIN, BPF_PROG_LOAD
 from pybpf.errors import BPFError
 from pybpf.memlock import with_memlock
-from pybpf.probe.answer import Answer, kept
+from pybpf.probe.answer import Answer, kept, undecided
 from pybpf.probe.maps import has_map_type
 from pybpf.probe.names import canonical, number_of
 from pybpf.probe.programs import has_program_type
@@ -107,4 +107,4 @@ def _pin() -> Answer:
             record.put(bpf_fd=array.fileno())
             return _judge(record, errno.EFAULT, attempt(record))
     except BPFError as error:
-        return Answer("cannot tell", error.command, error.errno or 0)
+        return undecided(error)

@@ -15,7 +15,7 @@ from pybpf.asm import slots
 from pybpf.asm.instruction import Instruction, encode
 from pybpf.btf.writer import BTFBuilder
 from pybpf.errors import BPFError
-from pybpf.probe.answer import Answer, ask, kept
+from pybpf.probe.answer import Answer, ask, kept, undecided
 from pybpf.probe.programs import EXIT, MOVE, RETURN_0, has_helper, load
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ def _global_data(token_fd: FdLike | None) -> Answer:
             ]
             return load(FILTER, encode(code), token_fd=token_fd)
     except BPFError as error:
-        return Answer("cannot tell", error.command, error.errno or 0)
+        return undecided(error)
 
 
 def _array_mmap(token_fd: FdLike | None) -> Answer:
@@ -118,12 +118,12 @@ def _full_range_offsets(token_fd: FdLike | None) -> Answer:
             words = "invalid access to map value pointer"
             return load(c.BPF_PROG_TYPE_TRACEPOINT, code, log=words, token_fd=token_fd)
     except BPFError as error:
-        return Answer("cannot tell", error.command, error.errno or 0)
+        return undecided(error)
 
 
 def _module_btf(token_fd: FdLike | None) -> Answer:
     """The kernel tells the name of a BTF object, which those of modules have."""
-    from pybpf.probe.btf import _int, load_btf
+    from pybpf.probe.btf import integer, load_btf
     from pybpf.syscall.fd import fileno
     from pybpf.syscall.invoke import invoke
     from pybpf.syscall.record import Record
@@ -138,10 +138,10 @@ def _module_btf(token_fd: FdLike | None) -> Answer:
         invoke(record)
 
     try:
-        with load_btf(_int, token_fd) as btf:
+        with load_btf(integer, token_fd) as btf:
             return ask(obj_get_info_by_fd, btf)
     except BPFError as error:
-        return Answer("cannot tell", error.command, error.errno or 0)
+        return undecided(error)
 
 
 def _kernel_btf(token_fd: FdLike | None) -> Answer:
@@ -177,7 +177,7 @@ def _uprobe_multi_pid(token_fd: FdLike | None) -> Answer:
     try:
         program = syscall.prog_load(c.BPF_PROG_TYPE_KPROBE, RETURN_0, expected_attach_type=kind, token_fd=token_fd)
     except BPFError as error:
-        return Answer("cannot tell", error.command, error.errno or 0)
+        return undecided(error)
     with program:
         answers = [
             ask(syscall.link_create, program, -1, kind, path="/", offsets=[0], pid=pid, yes=(errno.EBADF,))
@@ -194,7 +194,7 @@ def _syscall_wrapper(token_fd: FdLike | None) -> Answer:
     try:
         return Answer("yes" if has_syscall_wrapper() else "no", "the kernel's symbols")
     except BPFError as error:
-        return Answer("cannot tell", error.command, error.errno or 0)
+        return undecided(error)
 
 
 def _jit(token_fd: FdLike | None) -> Answer:
@@ -203,7 +203,7 @@ def _jit(token_fd: FdLike | None) -> Answer:
         with syscall.prog_load(FILTER, RETURN_0, token_fd=token_fd) as program:
             size = syscall.prog_info(program).jited_prog_len
     except BPFError as error:
-        return Answer("cannot tell", error.command, error.errno or 0)
+        return undecided(error)
     reason = f"a program of two instructions has {size} bytes of machine code"
     return Answer("yes" if size else "no", "BPF_OBJ_GET_INFO_BY_FD", reason="" if size else reason)
 

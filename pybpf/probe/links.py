@@ -15,7 +15,7 @@ from pybpf import constants as c
 from pybpf import syscall
 from pybpf.errors import ENOTSUPP, BPFError, BTFError, ObjectError
 from pybpf.memlock import with_memlock
-from pybpf.probe.answer import Answer, ask, kept
+from pybpf.probe.answer import Answer, ask, kept, undecided
 from pybpf.probe.names import canonical, number_of
 from pybpf.probe.programs import FIELDS, RETURN_0, has_program_type, load
 
@@ -123,7 +123,7 @@ def _with_program(program_type: int, fields: dict[str, Any], question: Callable[
             answer = has_program_type(program_type, token_fd=fields.get("token_fd"))
             if answer.verdict == "no":
                 return answer
-        return Answer("cannot tell", error.command, error.errno or 0, reason="the program for the probe was refused")
+        return undecided(error, "the program for the probe was refused")
     with program:
         return question(program)
 

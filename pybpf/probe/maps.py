@@ -9,7 +9,7 @@ from pybpf import constants as c
 from pybpf import syscall
 from pybpf.errors import ENOTSUPP, BPFError
 from pybpf.memlock import with_memlock
-from pybpf.probe.answer import Answer, ask, kept
+from pybpf.probe.answer import Answer, ask, kept, undecided
 from pybpf.probe.btf import load_btf
 from pybpf.probe.names import number_of
 from pybpf.syscall.memory import PAGE_SIZE
@@ -83,7 +83,7 @@ def _create(number: int, token_fd: FdLike | None) -> Answer:
             with with_memlock(syscall.map_create, c.BPF_MAP_TYPE_HASH, **inner, token_fd=token_fd) as fd:
                 return create(number, token_fd=token_fd, inner_map_fd=fd.fileno())
     except BPFError as error:
-        return Answer("cannot tell", error.command, error.errno or 0)
+        return undecided(error)
     return create(number, token_fd=token_fd)
 
 
