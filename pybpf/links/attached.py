@@ -119,20 +119,21 @@ class Attached:
         return f"<Attached {self.hook} {self.prog_ids} revision={self.revision}>"
 
 
-def query(target: Target, attach_type: int, *, effective: bool = False) -> Attached:
+def query(target: Target, attach_type: int | str, *, effective: bool = False) -> Attached:
     """What is attached to a hook.
 
     Args:
         target: what the hook is of; see the table of this module.
-        attach_type: the hook, an `AttachType`.
+        attach_type: the hook, an `AttachType` or its name: "tcx_ingress".
         effective: of a cgroup, what runs there: the programs of the cgroups above included.
 
     Raises:
         BPFNotFoundError: there is no such target.
         BPFPermissionError: CAP_NET_ADMIN is missing.
         BPFError: EINVAL, the hook is none of this target, or the kernel cannot tell.
+        ValueError: no hook has this name.
     """
-    hook = int(attach_type)
+    hook = _number_of(attach_type) if isinstance(attach_type, str) else int(attach_type)
     if hook == c.BPF_XDP:
         return _query_xdp(target)
     opened = _open(target, hook)
@@ -159,6 +160,12 @@ def query(target: Target, attach_type: int, *, effective: bool = False) -> Attac
     flags = found.prog_attach_flags or [0] * count
     programs = [AttachedProgram(*row) for row in zip(found.prog_ids, links, flags, strict=True)]
     return Attached(hook_name(hook), programs, found.revision, found.attach_flags)
+
+
+def _number_of(name: str) -> int:
+    if name not in c.ATTACH_TYPE_NAMES:
+        raise ValueError(f"no hook is called {name!r}: 'tcx_ingress', 'cgroup_inet_egress' and so on are")
+    return c.ATTACH_TYPE_NAMES.index(name)
 
 
 def query_program(program: Attachable, target: Target, attach_type: int | None = None, **options: bool) -> Attached:

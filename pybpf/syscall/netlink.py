@@ -8,6 +8,7 @@ Source: netlink(7), rtnetlink(7), include/uapi/linux/netlink.h.
 
 from __future__ import annotations
 
+import errno
 import struct
 
 from pybpf.errors import kernel_error
@@ -57,10 +58,10 @@ class RouteSocket:
             return sock.fileno()
 
         result = other("socket", "NETLINK_ROUTE", 0, {}, enter)
-        if result < 0:
-            if made:
-                made[0].close()
-            raise kernel_error(-result, "socket NETLINK_ROUTE")
+        if result < 0 or not made:  # an observer that answers in the kernel's place makes no socket
+            for sock in made:
+                sock.close()
+            raise kernel_error(max(-result, 0) or errno.ENOSYS, "socket NETLINK_ROUTE")
         self._socket = made[0]
         self._sequence = 0
 

@@ -150,6 +150,9 @@ def test_xdp(loader: Callable[..., Program]) -> None:
 def test_refusals(loader: Callable[..., Program], cgroup: Path) -> None:
     with pytest.raises(BPFError, match="asking what is attached to trace_fentry"):
         links.query(0, c.BPF_TRACE_FENTRY)
+    assert links.query(cgroup, "cgroup_device").hook == "cgroup_device"
+    with pytest.raises(ValueError, match="no hook is called 'ingress'"):
+        links.query("lo", "ingress")
     with pytest.raises(ObjectError, match="was loaded for no hook"):
         loader(c.BPF_PROG_TYPE_SCHED_CLS, exit_with(NEXT)).query("lo")
 
