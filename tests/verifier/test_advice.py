@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from test_rejections import REJECTED, UNPRIVILEGED
 
@@ -152,3 +155,8 @@ def test_every_kind_is_tested_and_most_by_the_real_verifier() -> None:
     assert {key for key, _ in SENTENCES} | {"packet-end-access"} == set(keys())
     live = {kind for kinds in (*REJECTED.values(), *UNPRIVILEGED.values()) for kind in kinds.split()}
     assert len(live & set(keys())) >= 45
+
+
+def test_the_documentation_lists_every_kind() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "verifier.md").read_text()
+    assert re.findall(r"^\| ([a-z0-9-]+) \| ", page.partition("## Kinds of rejection")[2], re.MULTILINE)[1:] == keys()
