@@ -25,6 +25,34 @@ SUITES = ("trixie-backports", "forky", "sid")
 """Where headers of `OLDEST` and newer are; the first that has them is taken."""
 OLDEST = (7, 2)
 
+# uname machine -> the header that numbers its system calls, below lib/linux/uapi of the package.
+MACHINES = {
+    "x86_64": "x86/asm/unistd_64.h",
+    "i386": "x86/asm/unistd_32.h",
+    "x32": "x86/asm/unistd_x32.h",
+    "aarch64": "arm64/asm/unistd_64.h",
+    "arm": "arm/asm/unistd-eabi.h",
+    "riscv64": "riscv/asm/unistd_64.h",
+    "riscv32": "riscv/asm/unistd_32.h",
+    "loongarch64": "loongarch/asm/unistd_64.h",
+    "ppc64": "powerpc/asm/unistd_64.h",
+    "ppc": "powerpc/asm/unistd_32.h",
+    "s390x": "s390/asm/unistd_64.h",
+    "sparc64": "sparc/asm/unistd_64.h",
+    "sparc": "sparc/asm/unistd_32.h",
+    "mips64": "mips/asm/unistd_n64.h",
+    "mipsn32": "mips/asm/unistd_n32.h",
+    "mips": "mips/asm/unistd_o32.h",
+    "alpha": "alpha/asm/unistd_32.h",
+    "parisc64": "parisc/asm/unistd_64.h",
+    "parisc": "parisc/asm/unistd_32.h",
+    "sh": "sh/asm/unistd_32.h",
+    "m68k": "m68k/asm/unistd_32.h",
+    "arc": "arc/asm/unistd_32.h",
+}
+BASES = {"mips": 4000, "mips64": 5000, "mipsn32": 6000}
+"""__NR_Linux of the machines whose header counts from it (asm/unistd.h)."""
+
 
 def header_version(include: Path) -> str:
     """The kernel version that linux/version.h states: ``"7.2.13"``."""
@@ -89,7 +117,7 @@ def defines(path: Path, prefix: str = "", known: dict[str, int] | None = None) -
         prefix: only names that begin so.
         known: names that values may use beside those of the header.
     """
-    text = path.read_text()
+    text = path.read_text().replace("\\\n", " ")
     found: dict[str, int] = {}
     names = dict(known or {})
     for match in sorted([*_DEFINE.finditer(text), *_ENUMERATOR.finditer(text)], key=lambda one: one.start()):

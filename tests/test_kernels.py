@@ -17,7 +17,7 @@ KERNELS = sorted(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("generator", ["generate-helpers", "generate-classic"])
+@pytest.mark.parametrize("generator", ["generate-helpers", "generate-classic", "generate-seccomp"])
 def test_what_is_generated_is_what_the_headers_say(generator: str) -> None:
     script = str(ROOT / "scripts" / generator)
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)

@@ -99,6 +99,17 @@ if TYPE_CHECKING:
         prog_stream_read_by_fd,
         prog_test_run,
     )
+    from pybpf.syscall.seccomp import (
+        get_no_new_privs,
+        seccomp_action_available,
+        seccomp_add_descriptor,
+        seccomp_is_valid,
+        seccomp_receive,
+        seccomp_respond,
+        seccomp_set_filter,
+        set_no_new_privs,
+        take_descriptor,
+    )
     from pybpf.syscall.sockets import (
         attach_classic_filter,
         attach_reuseport,
@@ -131,6 +142,8 @@ _HOMES = {
     "perf_refresh perf_reset perf_set_bpf perf_set_filter perf_set_output",
     "programs": "QueryResult TestRunResult prog_assoc_struct_ops prog_attach prog_detach "
     "prog_query prog_stream_read_by_fd prog_test_run",
+    "seccomp": "get_no_new_privs seccomp_action_available seccomp_add_descriptor seccomp_is_valid seccomp_receive "
+    "seccomp_respond seccomp_set_filter set_no_new_privs take_descriptor",
     "sockets": "attach_classic_filter attach_reuseport attach_reuseport_classic attach_socket_filter detach_reuseport "
     "detach_socket_filter get_classic_filter lock_filter",
     "watch": "Call add_observer remove_observer",
@@ -170,6 +183,7 @@ __all__ = [
     "enable_stats",
     "fileno",
     "get_classic_filter",
+    "get_no_new_privs",
     "iter_create",
     "lend",
     "link_create",
@@ -224,6 +238,14 @@ __all__ = [
     "prog_test_run",
     "raw_tracepoint_open",
     "remove_observer",
+    "seccomp_action_available",
+    "seccomp_add_descriptor",
+    "seccomp_is_valid",
+    "seccomp_receive",
+    "seccomp_respond",
+    "seccomp_set_filter",
+    "set_no_new_privs",
+    "take_descriptor",
     "task_fd_query",
     "token_create",
     "token_info",

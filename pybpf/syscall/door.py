@@ -162,6 +162,11 @@ def call(function: Callable[..., int], *arguments: object) -> int:
     return _enter(*arguments, function=function)
 
 
+def call_for_descriptor(owner: FD, *arguments: object) -> int:
+    """Make a system call by its number, whose result `owner` will own: as `call`. Not under the eyes of observers."""
+    return _enter_for_descriptor(owner, *arguments)
+
+
 def _enter(*arguments: object, function: Callable[..., int] = foreign.syscall) -> int:
     before = get_errno()
     result = function(*arguments)

@@ -84,14 +84,19 @@ def ioctl_number(name: str, machine: str = MACHINE, pointer_size: int = struct.c
     direction, command, size = PERF_IOCTLS[name]
     if direction and not size:
         size = pointer_size
+    return encode_ioctl("$", direction, command, size, machine)
+
+
+def encode_ioctl(magic: str, direction: str, command: int, size: int, machine: str = MACHINE) -> int:
+    """A number as _IO(), _IOR(), _IOW() and _IOWR() make it: `direction` is "", "R", "W" or "RW"."""
     if machine.startswith(("ppc", "mips", "sparc", "alpha")):
         bits = (1 if not direction else 0) | (4 if "W" in direction else 0) | (2 if "R" in direction else 0)
-        return bits << 29 | size << 16 | ord("$") << 8 | command
+        return bits << 29 | size << 16 | ord(magic) << 8 | command
     if machine.startswith("parisc"):
         bits = (2 if "W" in direction else 0) | (1 if "R" in direction else 0)
     else:
         bits = (1 if "W" in direction else 0) | (2 if "R" in direction else 0)
-    return bits << 30 | size << 16 | ord("$") << 8 | command
+    return bits << 30 | size << 16 | ord(magic) << 8 | command
 
 
 def _ioctl(perf_fd: FdLike, name: str, argument: int | bytearray = 0) -> None:
