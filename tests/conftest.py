@@ -44,7 +44,17 @@ def no_leaked_descriptors(request: pytest.FixtureRequest) -> Iterator[None]:
 
 #: Tests that ask nothing of the kernel: bytes in, values out. The kernel matrix runs them on one kernel of each
 #: architecture. Those among them that look at the running kernel carry the marker `kernel` or are listed below.
-PURE = ("asm/*", "btf/*", "elf/*", "scripts/*", "test_house.py", "test_package.py", "test_spec.py", "test_typing.py")
+PURE = (
+    "asm/*",
+    "btf/*",
+    "elf/*",
+    "learn/test_learn_pages.py",
+    "scripts/*",
+    "test_house.py",
+    "test_package.py",
+    "test_spec.py",
+    "test_typing.py",
+)
 NOT_PURE = ("*/test_*_kernel.py", "btf/test_kernel_btf.py")
 
 

@@ -7,10 +7,9 @@ __u64 counter = 0;
 SEC("xdp")
 int hello(struct xdp_md *ctx)
 {
-	/* Several CPUs take packets at the same time. */
-	__u64 number = __sync_fetch_and_add(&counter, 1) + 1;
-
-	bpf_printk("Hello World %d", number);
+	/* Several CPUs take packets at the same time. (Using the result of this would need Linux 5.12.) */
+	__sync_fetch_and_add(&counter, 1);
+	bpf_printk("Hello World %d", counter);
 	return XDP_PASS;
 }
 

@@ -26,6 +26,8 @@ def test_lsm_tells_and_denies(example, tmp_path: Path) -> None:  # type: ignore[
         pytest.skip(f"LSM programs run on trampolines: {probe.has_link_type('tracing').evidence}")
     if check_lsm().level == "limit":
         pytest.skip(check_lsm().what)
+    if not probe.has_helper("lsm", "d_path"):
+        pytest.skip(f"LSM programs learn paths since Linux 5.12: {probe.has_helper('lsm', 'd_path').evidence}")
     if shutil.which("setpriv") is None:
         pytest.skip("setpriv is not installed")
     folder = Path("/tmp")
