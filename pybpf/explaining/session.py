@@ -143,11 +143,12 @@ def start_from_environment(value: str) -> None:
     """Tell everything until the process ends.
 
     Args:
-        value: of PYBPF_EXPLAIN: "1" for text on the standard error, "json" for JSON there, else a path.
+        value: of PYBPF_EXPLAIN: "1" for text on the standard error, "json" for JSON there, else a path, in which "%p"
+            stands for the process id.
     """
     if value == "1":
         Explanation(keep=False).start()
     elif value in ("text", "json"):
         Explanation(format="json" if value == "json" else "text", keep=False).start()
     else:
-        Explanation(value, keep=False).start()
+        Explanation(value.replace("%p", str(os.getpid())), keep=False).start()

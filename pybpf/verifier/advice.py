@@ -117,7 +117,7 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "unbounded-memory",
-        rf"{REGISTER} unbounded memory access, .*",
+        rf"{REGISTER} unbounded (?:memory access|size), .*",
         "{register}, an index or size, has no upper bound that the verifier knows",
         "Bound it by a comparison on the same variable just before the use, `if (size > sizeof(buffer)) return 0;`, or "
         "by a mask, `size &= sizeof(buffer) - 1`, where the size is a power of two.",
@@ -343,7 +343,7 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "caller-arguments",
-        r"Caller passes invalid args into func#(?P<function>\d+).*|arg#\d+ .*(?:but|is not|type).*"
+        r"Caller passes invalid args into func#(?P<function>\d+).*|[Aa]rg#\d+ .*(?:but|is not|type).*"
         r"|Global func(?:tion)? .*|func#\d+ .*invalid args.*|.*R\d+ is not a scalar",
         "a call of a global function does not fit the types of its arguments or its result",
         "Global functions are verified by their types alone: let them take numbers, the context, or pointers that they "

@@ -44,6 +44,8 @@ _OTHER_REMARKS = (
     "Validating ",
     "from ",
     "arg#0 reference type",
+    "arg#0 type is not a struct",
+    "Unrecognized arg#0 type ",
     "regs=",
     "parent ",
     "last_idx",

@@ -55,7 +55,7 @@ struct {
 
 const volatile __u32 constant = 7;
 
-static long (*const get_current_comm)(void *buffer, __u32 size) = (void *)16;
+static long (*const get_current_comm)(void *buffer, __u64 size) = (void *)16;
 static long (*const skb_store_bytes)(void *skb, __u32 offset, const void *from, __u32 size, __u64 flags) = (void *)9;
 static long (*const xdp_adjust_head)(void *ctx, int delta) = (void *)44;
 static long (*const sk_release)(void *sk) = (void *)86;
@@ -157,13 +157,13 @@ int unbounded_memory(void *ctx)
 {
 	__u64 *value = entry(1);
 	char comm[16];
-	__u32 size;
+	__u64 size;
 
 	if (!value)
 		return 0;
 	size = *(volatile __u32 *)value;
-	if (size)
-		get_current_comm(comm, size); /* !! */
+	size++;
+	get_current_comm(comm, size); /* !! */
 	return comm[0];
 }
 
@@ -175,7 +175,7 @@ int negative_minimum(void *ctx)
 
 	if (!value)
 		return 0;
-	((long (*)(void *, __u64))16)(comm, *(volatile __u64 *)value); /* !! */
+	get_current_comm(comm, *(volatile __u64 *)value); /* !! */
 	return comm[0];
 }
 
