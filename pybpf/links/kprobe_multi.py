@@ -66,7 +66,7 @@ def attach_kprobe_multi(
         if cookies:
             raise ValueError("cookies go with names or addresses, not with a pattern")
         try:
-            places, names = matching_addresses(names[0]), []
+            places, names = matching_addresses(names[0], entries=bool(cookie)), []
         except BPFError as error:
             raise refused(error, f"{what}: {error.what}") from None
     if cookie:
@@ -90,11 +90,16 @@ def attach_kprobe_multi(
     return Link(fd, kind, target)
 
 
-def matching_addresses(pattern: str) -> list[int]:
+def matching_addresses(pattern: str, *, entries: bool = False) -> list[int]:
     """The addresses of the functions that ftrace can trace and whose names fit the pattern.
 
     They come from ``available_filter_functions_addrs`` of tracefs (Linux 6.5), or from /proc/kallsyms for the names in
     ``available_filter_functions``.
+
+    Args:
+        pattern: as `pybpf.symbols.glob` reads it.
+        entries: tracefs tells where ftrace hooks in, which on machines with branch protection is some bytes behind the
+            entry. The kernel finds a cookie by the entry alone.
 
     Raises:
         BPFNotFoundError: no function fits.
@@ -103,7 +108,8 @@ def matching_addresses(pattern: str) -> list[int]:
     fits = matcher(pattern)
     root = tracefs.root()
     try:
-        found = _listed_addresses(f"{root}/available_filter_functions_addrs", fits)
+        listed = _listed_addresses(f"{root}/available_filter_functions_addrs", fits)
+        found = _entries(listed) if entries else [address for _, address in listed]
     except FileNotFoundError:
         found = _kallsyms_addresses(fits)
     except OSError as error:
@@ -115,15 +121,27 @@ def matching_addresses(pattern: str) -> list[int]:
     return found
 
 
-def _listed_addresses(path: str, fits: Callable[[str], bool]) -> list[int]:
-    """From lines such as ``ffffffff81000000 do_one_initcall`` or, of a module, with ``[name]`` at the end."""
-    found: list[int] = []
+def _listed_addresses(path: str, fits: Callable[[str], bool]) -> list[tuple[str, int]]:
+    """Names and addresses from lines such as ``ffffffff81000000 do_one_initcall``; ``[name]`` follows for modules."""
+    found: list[tuple[str, int]] = []
     with open(path) as file:
         for line in file:
             address, name, *_ = line.split()
             if fits(name):
-                found.append(int(address, 16))
+                found.append((name, int(address, 16)))
     return found
+
+
+def _entries(listed: list[tuple[str, int]]) -> list[int]:
+    """The entry of each function: the symbol of its name that is nearest before the address."""
+    from pybpf.symbols import kallsyms
+
+    names = {name for name, _ in listed}
+    symbols: dict[str, list[int]] = {}
+    for name, address in kallsyms.functions():
+        if name in names:
+            symbols.setdefault(name, []).append(address)
+    return [max((one for one in symbols.get(name, ()) if one <= place), default=place) for name, place in listed]
 
 
 def _kallsyms_addresses(fits: Callable[[str], bool]) -> list[int]:
