@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,7 +11,8 @@ from link_helpers import eventually, needs_attach_type, needs_fprobe
 from link_programs import Counter
 
 from pybpf import constants as c
-from pybpf import links
+from pybpf import links, syscall
+from pybpf.btf.writer import BTFBuilder
 from pybpf.elf.sections import definitions, lookup
 from pybpf.errors import BPFPermissionError, VerifierError
 from pybpf.links import IterLink
@@ -105,6 +107,37 @@ ROWS: list[tuple[str, str, Callable[[links.Link], None], int]] = [
     ("iter.s", "task", read, 1),
 ]
 """Name of the section, its target, what makes such a program run, and how often at least."""
+
+
+KINDS_OF_MAPS = {
+    "bpf_map_elem": (c.BPF_MAP_TYPE_HASH, 4, 8, 1, 0),
+    "sockmap": (c.BPF_MAP_TYPE_SOCKHASH, 4, 4, 1, 0),
+    "bpf_sk_storage_map": (c.BPF_MAP_TYPE_SK_STORAGE, 4, 4, 0, c.BPF_F_NO_PREALLOC),
+}
+"""Iterator of a map: the map's type, sizes and flags."""
+
+
+@pytest.mark.parametrize("target", KINDS_OF_MAPS)
+def test_iterators_of_maps(make: Callable[[str], Program], counter: Counter, target: str) -> None:
+    """At the end of each run the program is called once more, without an element: so also for an empty map."""
+    map_type, key, value, entries, flags = KINDS_OF_MAPS[target]
+    btf = BTFBuilder(sys.byteorder)
+    number = btf.add_int("int", 4, 32, 1)
+    with syscall.btf_load(btf.to_bytes()) as btf_fd:
+        types = {"btf_fd": btf_fd, "btf_key_type_id": number, "btf_value_type_id": number}
+        made = syscall.map_create(
+            map_type,
+            key_size=key,
+            value_size=value,
+            max_entries=entries,
+            map_flags=flags,
+            **(types if map_type == c.BPF_MAP_TYPE_SK_STORAGE else {}),
+        )
+    with made, make(f"iter/{target}").attach_iter(map=made) as link:
+        if target != "sockmap":  # of those the kernel does not tell it
+            assert link.info().map_id == syscall.map_info(made).id
+        assert link.read() == b""
+        assert counter.value == 1
 
 
 def test_every_tracing_section_is_here() -> None:
