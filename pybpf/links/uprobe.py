@@ -82,6 +82,8 @@ def attach_uretprobe(
     if symbol and offset:
         raise ValueError("a return probe sits on a whole function: give no offset with the symbol")
     if is_pattern(symbol):
+        if ref_ctr_offset:
+            raise ValueError("a reference counter goes with a function's name, not with a pattern")
         return _attach_matching(program, path, symbol, True, pid, cookie, mode)
     return _attach(program, path, symbol, offset, True, pid, cookie, ref_ctr_offset, mode)
 
