@@ -197,6 +197,25 @@ class RelocationError(ObjectError):
     """A relocation cannot be resolved; the message names the struct, the field and the program."""
 
 
+class SimulationError(RuntimeError):
+    """A simulated program did what a kernel would not have let it do, or needs what is not simulated.
+
+    Attributes:
+        reason: what was wrong.
+        where: the program and the instruction, or an empty string.
+        instruction: its text. line: the line of C that it comes from, with its place; empty when that is not known.
+    """
+
+    def __init__(self, reason: str, *, where: str = "", instruction: str = "", line: str = "") -> None:
+        self.reason = reason
+        self.where = where
+        self.instruction = instruction
+        self.line = line
+        text = f"{where}: {reason}" if where else reason
+        details = "".join(f"\n    {one}" for one in (instruction, line) if one)
+        super().__init__(text + details)
+
+
 class ClosedError(ValueError):
     """An object, map, link or descriptor was used after `close()`."""
 

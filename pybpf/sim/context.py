@@ -1,0 +1,152 @@
+"""What a program is given in r1: its context, and the packet behind it, as BPF_PROG_TEST_RUN makes them.
+
+Rules of this module:
+
+* Fields that are pointers give the whole pointer when they are loaded, although they have 32 bits in the C struct: the
+  kernel rewrites such loads in the same way.
+* Only the bytes between the packet's ends can be accessed; they may be moved by helpers.
+
+Source: net/bpf/test_run.c; xdp_convert_ctx_access() and bpf_convert_ctx_access() in net/core/filter.c.
+"""
+
+from __future__ import annotations
+
+from pybpf import constants as c
+from pybpf.errors import SimulationError
+from pybpf.sim.layouts import CONTEXTS, SIZES
+from pybpf.sim.memory import Region
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybpf.sim.memory import ByteOrder, Memory
+
+HEADROOM = 256
+"""Bytes free before a packet (XDP_PACKET_HEADROOM), and at least so many behind it."""
+ETHERNET = 14
+"""Bytes of an Ethernet header (ETH_HLEN)."""
+LOOPBACK = 1
+"""The interface that packets of a test run come from."""
+
+_WITH_LINK_HEADER = frozenset({c.BPF_PROG_TYPE_SCHED_CLS, c.BPF_PROG_TYPE_SCHED_ACT})
+_OF_SOCKET_BUFFERS = _WITH_LINK_HEADER | {
+    c.BPF_PROG_TYPE_SOCKET_FILTER,
+    c.BPF_PROG_TYPE_CGROUP_SKB,
+    c.BPF_PROG_TYPE_LWT_IN,
+    c.BPF_PROG_TYPE_LWT_OUT,
+    c.BPF_PROG_TYPE_LWT_XMIT,
+    c.BPF_PROG_TYPE_LWT_SEG6LOCAL,
+}
+
+
+class Packet(Region):
+    """A packet with room around it. `start` and `end` are offsets in `data`; `meta` is where metadata begins."""
+
+    __slots__ = ("end", "meta", "start")
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__("packet", bytearray(bytes(HEADROOM) + content + bytes(HEADROOM + len(content))))
+        self.start = self.meta = HEADROOM
+        self.end = HEADROOM + len(content)
+
+    def check(self, offset: int, size: int) -> None:
+        if offset < self.meta or offset + size > self.end:
+            place = offset - self.start
+            raise SimulationError(f"{size} bytes at packet {place:+d}, which has {self.end - self.start} bytes")
+
+    @property
+    def origin(self) -> int:
+        return self.start
+
+    @property
+    def content(self) -> bytes:
+        return bytes(self.data[self.start : self.end])
+
+
+class Context(Region):
+    """The struct that r1 points to.
+
+    Attributes:
+        packet: the packet, or None.
+        header: how many bytes of the packet the program does not see (the Ethernet header, for sockets).
+    """
+
+    __slots__ = ("_pointers", "header", "packet")
+
+    def __init__(self, data: bytes, packet: Packet | None = None, name: str = "", header: int = 0) -> None:
+        super().__init__("ctx", bytearray(data))
+        self.packet = packet
+        self.header = header
+        layout = CONTEXTS.get(name, {})
+        self._pointers = {layout[field][0]: field for field in ("data", "data_end", "data_meta") if field in layout}
+
+    def load(self, offset: int, size: int, byte_order: ByteOrder) -> int:
+        field = self._pointers.get(offset)
+        packet = self.packet
+        if field is None or packet is None:
+            return super().load(offset, size, byte_order)
+        if size != 4:
+            raise SimulationError(f"{size} bytes of the pointer at ctx {offset:+d}, which is loaded with 4")
+        return packet.base + {"data": packet.start, "data_end": packet.end, "data_meta": packet.meta}[field]
+
+    def store(self, offset: int, size: int, value: int, byte_order: ByteOrder) -> None:
+        if offset in self._pointers:
+            raise SimulationError(f"a write to the pointer at ctx {offset:+d}")
+        super().store(offset, size, value, byte_order)
+
+
+def make_context(type_number: int, data: bytes | None, ctx: bytes | None, memory: Memory) -> Context:
+    """The context of a run, and the packet, in memory.
+
+    Raises:
+        ValueError: the packet or the context does not suit this type of program.
+    """
+    if type_number == c.BPF_PROG_TYPE_XDP:
+        made = _xdp(data or b"", ctx, memory)
+    elif type_number in _OF_SOCKET_BUFFERS:
+        made = _socket_buffer(type_number, data or b"", ctx, memory)
+    else:
+        if data:
+            raise ValueError("this type of program has no packet; give `ctx`")
+        made = Context(ctx or b"")
+        made.writable = type_number == c.BPF_PROG_TYPE_SYSCALL
+    memory.map(made)
+    return made
+
+
+def _xdp(content: bytes, ctx: bytes | None, memory: Memory) -> Context:
+    if len(content) < ETHERNET:
+        raise ValueError(f"a packet has at least {ETHERNET} bytes, not {len(content)}")
+    given = bytearray((ctx or b"").ljust(SIZES["xdp_md"], b"\0"))
+    layout = CONTEXTS["xdp_md"]
+    if ctx is None:
+        _put(given, layout["ingress_ifindex"], LOOPBACK, memory.byte_order)
+    packet = Packet(content)
+    memory.map(packet)
+    return Context(bytes(given), packet, "xdp_md")
+
+
+def _socket_buffer(type_number: int, content: bytes, ctx: bytes | None, memory: Memory) -> Context:
+    if len(content) < ETHERNET:
+        raise ValueError(f"a packet has at least {ETHERNET} bytes, not {len(content)}")
+    given = bytearray((ctx or b"").ljust(SIZES["__sk_buff"], b"\0"))
+    layout = CONTEXTS["__sk_buff"]
+    packet = Packet(content)
+    header = 0 if type_number in _WITH_LINK_HEADER else ETHERNET
+    packet.start += header
+    packet.meta = packet.start
+    order = memory.byte_order
+    _put(given, layout["len"], packet.end - packet.start, order)
+    # The field holds the number as it stands in the packet: in network byte order.
+    given[layout["protocol"][0] : layout["protocol"][0] + 4] = content[12:14] + b"\0\0"
+    if order == "big":
+        given[layout["protocol"][0] : layout["protocol"][0] + 4] = b"\0\0" + content[12:14]
+    if ctx is None:
+        _put(given, layout["ifindex"], LOOPBACK, order)
+        _put(given, layout["ingress_ifindex"], LOOPBACK, order)
+    memory.map(packet)
+    return Context(bytes(given), packet, "__sk_buff", header)
+
+
+def _put(data: bytearray, place: tuple[int, int], value: int, byte_order: ByteOrder) -> None:
+    offset, size = place
+    data[offset : offset + size] = value.to_bytes(size, byte_order)
