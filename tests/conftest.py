@@ -49,6 +49,7 @@ PURE = (
     "btf/*",
     "elf/*",
     "learn/test_learn_pages.py",
+    "seccomp/*",
     "scripts/*",
     "test_house.py",
     "test_package.py",

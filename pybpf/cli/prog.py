@@ -27,7 +27,7 @@ def add_command(commands: Any) -> None:
     dump.add_argument("--jited", action="store_true", help="the machine code (needs the package capstone)")
     dump.set_defaults(command=dump_program)
 
-    asm = nouns.add_parser("asm", help="assemble text: check it, or run it once")
+    asm = nouns.add_parser("asm", help="assemble text; print it, and let the verifier see it")
     asm.add_argument("source", metavar="FILE", help="assembly (see docs/assembler.md); - is the standard input")
     asm.add_argument("--section", default="", help='of the first function, as in SEC("xdp")')
     asm.add_argument("--load", action="store_true", help="let the verifier see it")

@@ -14,6 +14,7 @@ import errno
 import os
 import sys
 from mmap import mmap
+from signal import SIGKILL
 
 from pybpf.errors import ObjectError, kernel_error
 from pybpf.seccomp import numbers as n
@@ -149,6 +150,7 @@ def spawn(
     Raises:
         ObjectError: the filter is not valid.
         BPFError: the kernel refused the filter, or the program could not be executed.
+        BPFPermissionError: with notify: this process may not trace its children (kernel.yama.ptrace_scope).
     """
     from pybpf.asm.classic import check_seccomp
 
@@ -174,8 +176,11 @@ def spawn(
                 taken[0] = 1
             problem = b"" if notifies and child.listener else pipe.read(64)
     except BaseException:
+        os.kill(pid, SIGKILL)  # it may wait for its listener to be taken
         child.close()
         raise
+    finally:
+        taken.close()
     if problem:
         child.close()
         number, _, what = problem.decode().partition(" ")
@@ -208,6 +213,9 @@ def _find_listener(child: Child) -> Listener | None:
     """Take the listener out of the child, which need not help (every call of its own may be one that waits).
 
     None when the child has ended before it had one.
+
+    Raises:
+        BPFPermissionError: this process may not trace its child (kernel.yama.ptrace_scope is 2 or 3, see ptrace(2)).
     """
     import time
 
@@ -217,8 +225,11 @@ def _find_listener(child: Child) -> Listener | None:
             for name in os.listdir(folder):
                 if os.readlink(f"{folder}/{name}") == "anon_inode:seccomp notify":
                     return Listener(_take(child.pid, int(name)))
-        except OSError:  # it has ended, or closed the descriptor meanwhile
+        except FileNotFoundError:  # it has ended, or closed a descriptor meanwhile
             pass
+        except PermissionError:
+            if child.poll() is None:  # what has ended may not be looked at any more
+                raise
         time.sleep(0.001)
     return None
 

@@ -85,9 +85,10 @@ def seccomp_set_filter(code: Buffer, flags: int = 0) -> FD | None:
             return door.call_for_descriptor(owner, sysno.SECCOMP, *arguments)
         return door.call(foreign.syscall, sysno.SECCOMP, *arguments)
 
-    result = door.other(
-        "seccomp", "SECCOMP_SET_MODE_FILTER", n.SECCOMP_SET_MODE_FILTER, {"flags": flags, "filter": bytes(code)}, enter
-    )
+    # Observers know by the command whether the result is a descriptor.
+    command = "SECCOMP_FILTER_FLAG_NEW_LISTENER" if makes_descriptor else "SECCOMP_SET_MODE_FILTER"
+    arguments: dict[str, int | bytes] = {"flags": flags, "filter": bytes(code)}
+    result = door.other("seccomp", command, n.SECCOMP_SET_MODE_FILTER, arguments, enter)
     del alive
     if result < 0:
         raise kernel_error(-result, "seccomp SECCOMP_SET_MODE_FILTER")

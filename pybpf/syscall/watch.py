@@ -56,6 +56,8 @@ _MAKES_DESCRIPTOR = frozenset(
         "BPF_ENABLE_STATS",
         "BPF_ITER_CREATE",
         "BPF_TOKEN_CREATE",
+        "SECCOMP_FILTER_FLAG_NEW_LISTENER",
+        "pidfd_getfd",
         "perf_event_open",
     )
 )

@@ -26,7 +26,7 @@ from pybpf import syscall
 from pybpf.asm.classic import Filter, check_seccomp
 from pybpf.cli import main
 from pybpf.errors import BPFError, ObjectError
-from pybpf.seccomp import ALLOW, KILL_PROCESS, KILL_THREAD, LOG, NOTIFY, Policy, arg, errno, spawn, trace, trap
+from pybpf.seccomp import ALLOW, KILL_PROCESS, KILL_THREAD, LOG, NOTIFY, Policy, arg, errno, process, spawn, trace, trap
 from pybpf.syscall import seccomp as door
 
 pytestmark = [
@@ -317,6 +317,22 @@ class TestSpawn:
         assert seen == names
         assert [os.path.isdir(name) for name in names] == [True, False, False]
 
+    def test_a_listener_that_cannot_be_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The child, which waits for it, is not left behind."""
+
+        def refuse(*_: int) -> None:
+            raise PermissionError("no")
+
+        monkeypatch.setattr(process, "_take", refuse)
+        policy = Policy()
+        policy.add(NOTIFY, "getpriority")
+        before = set(os.listdir("/proc/self/fd"))
+        with pytest.raises(PermissionError, match="no"):
+            spawn(policy, ["true"])
+        assert set(os.listdir("/proc/self/fd")) == before
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, 0)
+
     def test_the_start_itself_may_wait(self) -> None:
         policy = Policy()
         policy.add(NOTIFY, "execve", "openat")
@@ -417,21 +433,32 @@ class TestCommand:
         assert main(["seccomp"]) == 2
 
 
-def test_observers_see_the_calls() -> None:
-    class Watch:
-        def __init__(self) -> None:
-            self.names: list[str] = []
+class Watch:
+    """Notes what is called; refuses to go on after a call that makes a descriptor."""
 
-        def before(self, call: syscall.Call) -> None:
-            self.names.append(call.command)
+    def __init__(self, breaks: bool) -> None:
+        self.names: list[str] = []
+        self.breaks = breaks
 
-        def after(self, call: syscall.Call) -> None: ...
+    def before(self, call: syscall.Call) -> None:
+        self.names.append(call.command)
 
+    def after(self, call: syscall.Call) -> None:
+        if self.breaks and call.makes_descriptor:
+            raise KeyError
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_observers_see_the_calls(breaks: bool) -> None:
     def work() -> int:
-        watch = Watch()
+        before = len(os.listdir("/proc/self/fd"))
+        watch = Watch(breaks)
         syscall.add_observer(watch)
-        listener = Policy().install(listener=True)
-        listener.close()
-        return int(watch.names == ["PR_SET_NO_NEW_PRIVS", "SECCOMP_SET_MODE_FILTER"])
+        try:
+            Policy().install(listener=True).close()
+        except KeyError:
+            assert breaks
+        assert len(os.listdir("/proc/self/fd")) == before
+        return int(watch.names == ["PR_SET_NO_NEW_PRIVS", "SECCOMP_FILTER_FLAG_NEW_LISTENER"])
 
     assert in_child(work) == 1
