@@ -39,7 +39,7 @@ ARCHITECTURES = {
             qemu="qemu-system-x86_64",
             qemu_package="qemu-system-x86",
             # QEMU 7.2 emulates five-level page tables and cmpxchg16b with faults: guests crash now and then.
-            # What is slow to emulate is left out too: with it the C library and the kernel copy a sixth more slowly.
+            # What is slow to emulate is left out too: it costs an eighth.
             qemu_arguments=("-M", "q35", "-cpu", "max,-avx,-avx2,-erms,-fsrm,-la57,-cx16"),
             console="ttyS0",
             console_arguments=("-serial", "chardev:console"),
