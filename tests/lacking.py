@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from pybpf.btf.kernel import vmlinux
 from pybpf.btf.kinds import KIND_ENUM, KIND_FUNC
-from pybpf.errors import VerifierError
+from pybpf.errors import BPFPermissionError, NotSupportedError, VerifierError
 
 
 def needs_enumerator(enum: str, name: str) -> None:
@@ -25,9 +26,28 @@ def needs_function(name: str) -> None:
         pytest.skip(f"this kernel has no {name}()")
 
 
+def has_jit() -> bool:
+    """Whether the kernel compiles programs: Debian's s390x kernel was built without that."""
+    path = Path("/proc/sys/net/core/bpf_jit_enable")
+    return path.exists() and path.read_text().strip() != "0"
+
+
+@contextmanager
+def trampolines_needed() -> Iterator[None]:
+    """Load and attach what runs on a trampoline; skips where the kernel makes none or refuses them."""
+    if not has_jit():
+        pytest.skip("this kernel has no JIT, and so no trampolines")
+    try:
+        yield
+    except VerifierError:
+        raise
+    except (BPFPermissionError, NotSupportedError) as error:
+        pytest.skip(f"the kernel refuses programs on trampolines: {error}")
+
+
 @contextmanager
 def jit_needed() -> Iterator[None]:
-    """Callbacks, functions of the kernel and exceptions need the JIT: Debian's s390x kernel was built without."""
+    """Callbacks, functions of the kernel, arenas and exceptions need the JIT."""
     try:
         yield
     except VerifierError as error:

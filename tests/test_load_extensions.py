@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lacking import jit_needed, trampolines_needed
 from object_builder import ObjectBuilder
 
 import pybpf
@@ -35,12 +36,8 @@ def load(spec: pybpf.ObjectSpec, name: str, target: pybpf.Program) -> pybpf.Obje
     """Load one of the extensions for a program; skips where the kernel makes no trampolines."""
     spec.programs[name].autoload = True
     spec.programs[name].attach_program = target
-    try:
+    with trampolines_needed():
         return spec.load()
-    except pybpf.VerifierError:
-        raise
-    except PermissionError as error:
-        pytest.skip(f"no programs on trampolines: {error}")
 
 
 def run(target: pybpf.Object) -> int:
@@ -48,12 +45,8 @@ def run(target: pybpf.Object) -> int:
 
 
 def attach(program: pybpf.Program) -> pybpf.Link:
-    try:
+    with trampolines_needed():
         return program.attach()
-    except PermissionError as error:
-        pytest.skip(f"no trampolines: {error}")
-    except pybpf.NotSupportedError as error:
-        pytest.skip(f"no trampolines on this machine: {error}")
 
 
 def test_a_function_is_replaced_and_comes_back(extensions: pybpf.ObjectSpec, target_path: Path) -> None:
@@ -115,15 +108,12 @@ def test_a_target_without_types_is_refused(extensions: pybpf.ObjectSpec) -> None
 @pytest.fixture
 def throwing(build: ObjectBuilder) -> pybpf.Object:
     try:
-        return pybpf.load(build("load_exceptions.bpf.c", byte_order=sys.byteorder))
+        with jit_needed():
+            return pybpf.load(build("load_exceptions.bpf.c", byte_order=sys.byteorder))
     except pybpf.ObjectError as error:
         if "bpf_throw" not in str(error):
             raise
         pytest.skip(f"no exceptions before Linux 6.7: {error}")
-    except pybpf.VerifierError as error:
-        if "JIT" not in error.log:
-            raise
-        pytest.skip(f"no exceptions on this machine: {error.reason}")
 
 
 @pytest.mark.parametrize(("size", "careful", "careless"), [(64, 8, 9), (65, 1065, 65), (66, 8, 9), (67, 1067, 67)])

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from lacking import trampolines_needed
 from object_builder import ObjectBuilder
 
 import pybpf
@@ -36,15 +37,12 @@ def obj(spec: pybpf.ObjectSpec) -> Iterator[pybpf.Object]:
     for program in spec.programs.values():
         program.autoload = True
     try:
-        loaded = spec.load()
+        with trampolines_needed():
+            loaded = spec.load()
     except pybpf.ObjectError as error:
         if "bpf_xdp_ct_lookup" not in str(error):
             raise
         pytest.skip(f"functions that look connections up came with Linux 6.0: {error}")
-    except pybpf.VerifierError:
-        raise
-    except PermissionError as error:
-        pytest.skip(f"no programs on trampolines: {error}")
     with loaded:
         yield loaded
 
@@ -62,10 +60,8 @@ def test_a_function_of_a_module_is_traced(obj: pybpf.Object) -> None:
     program = obj.programs["look_up"]
     program.test_run(PACKET)
     assert obj.globals["lookups"] == 0
-    try:
+    with trampolines_needed():
         link = obj.programs["on_lookup"].attach()
-    except pybpf.NotSupportedError as error:
-        pytest.skip(f"no trampolines on this machine: {error}")
     with link:
         program.test_run(PACKET)
         assert obj.globals["lookups"] == 1

@@ -182,7 +182,7 @@ def test_names_inside_other_strings_and_strings_stored_twice() -> None:
 
 
 def test_unknown_kinds_are_skipped_by_the_layout_section() -> None:
-    builder = BTFBuilder()
+    builder = BTFBuilder("little")
     builder.add_int("int", 4)
     body = builder.to_bytes()[24 : 24 + 16] + struct.pack("<8I", 1, pack_info(21, 2), 7, 10, 11, 12, 13, 14)
     body += struct.pack("<4I", 1, INT_INFO, 8, 64)

