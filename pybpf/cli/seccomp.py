@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pybpf.asm.classic import Filter
     from pybpf.seccomp import Notification
 
-FORMS = ("d", "ddd", "dd", "line", "source", "raw")
+FORMS = ("text", "d", "ddd", "dd", "line", "source", "raw")
 
 
 def add_command(commands: Any) -> None:
@@ -31,9 +31,11 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--arch", action="append", metavar="NAME", help="an architecture; this one when left out")
     parser.add_argument(
         "--show",
+        nargs="?",
+        const="text",
         choices=FORMS,
-        help="print the filter and run nothing: as tcpdump -d, -ddd, -dd or "
-        "bpf_asm print it, with labels, or raw (for bwrap --seccomp)",
+        help="print the filter, run nothing: text, with what its numbers mean (the default); as tcpdump -d, -ddd, -dd "
+        "or bpf_asm (line) print it; with labels (source); raw, for bwrap --seccomp",
     )
     parser.add_argument("--log", action="store_true", help="let the kernel log what the filter does")
     parser.add_argument("arguments", nargs=REMAINDER, metavar="-- PROGRAM ...", help="the program and its arguments")
@@ -71,6 +73,10 @@ def _show(program: Filter, form: str, byte_order: str) -> None:
         sys.stdout.flush()
         with open(os.dup(sys.stdout.fileno()), "wb") as file:
             file.write(program.to_bytes(byte_order))
+    elif form == "text":
+        from pybpf.seccomp.listing import listing
+
+        print("\n".join(listing(program, byte_order)))
     elif form == "d":
         print(program)
     else:

@@ -2,6 +2,7 @@
 
     rules          Policy, actions, arg: what gets which answer       text     policies as text
     compiler       from a policy to a classic filter                  process  install, spawn
+    listing        a filter with what its numbers mean
     architectures  system calls by name                               notify   Listener: answer calls
     numbers        generated
 

@@ -25,6 +25,7 @@ from pybpf.seccomp import (
     trace,
     trap,
 )
+from pybpf.seccomp.listing import listing
 from pybpf.seccomp.numbers import ARCHITECTURES, X32_BIT
 
 
@@ -269,3 +270,16 @@ def test_text() -> None:
 def test_mistakes_in_text(line: str, message: str) -> None:
     with pytest.raises(ObjectError, match=message):
         parse(f"\n{line}\n")
+
+
+def test_listing() -> None:
+    policy = Policy(architectures=["x86_64", "i386"])
+    policy.add(errno("EPERM"), "socket", arg[0] == 2)
+    program = policy.compile()
+    lines = listing(program, "little")
+    assert [line.partition("; ")[2] for line in lines] == [
+        *("the architecture", "x86_64", "the call", "x32", "", "socket", "connect"),
+        *("arg[0], upper half", "", "arg[0], lower half", "", "i386", "the call", "socket", "socketpair"),
+        *("arg[0], upper half", "", "arg[0], lower half", "", "allow", "kill_process", "errno(EPERM)"),
+    ]
+    assert Filter.from_text("\n".join(lines)) == program
