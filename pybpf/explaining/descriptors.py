@@ -97,9 +97,7 @@ def _made_by(call: Call) -> str:
     if command in simple:
         return simple[command]
     if call.name == "perf_event_open":
-        return (
-            f"perf event ({constant('PERF_TYPE_', int(fields['type'])) or fields['type']}, config {fields['config']})"
-        )
+        return f"perf event ({perf_event_word(int(fields['type']), int(fields['config']))})"
     return "netlink socket" if call.name == "socket" else ""
 
 
@@ -113,6 +111,37 @@ def type_word(names: tuple[str | None, ...], number: object) -> str:
     """``27`` gives ``ringbuf``; one that has no name gives its digits."""
     found = names[number] if isinstance(number, int) and 0 <= number < len(names) else None
     return found or str(number)
+
+
+def perf_event_word(type_number: int, config: int) -> str:
+    """What a perf event is of: ``syscalls/sys_enter_openat``, ``PERF_COUNT_SW_CPU_CLOCK``, ``type 9, config 1``."""
+    if type_number == c.PERF_TYPE_TRACEPOINT:
+        return trace_events().get(config, f"tracepoint {config}")
+    prefix = {c.PERF_TYPE_SOFTWARE: "PERF_COUNT_SW_", c.PERF_TYPE_HARDWARE: "PERF_COUNT_HW_"}.get(type_number, "-")
+    return constant(prefix, config) or f"type {type_number}, config {config}"
+
+
+_trace_events: dict[int, str] = {}
+
+
+def trace_events() -> dict[int, str]:
+    """The trace events of this kernel: id -> ``syscalls/sys_enter_openat``; empty where tracefs is closed to us."""
+    if not _trace_events:
+        from glob import glob
+
+        from pybpf import tracefs
+
+        try:
+            root = f"{tracefs.root()}/events/"
+        except BPFError:
+            return {}
+        for path in glob(f"{root}*/*/id"):
+            try:
+                with open(path) as file:
+                    _trace_events[int(file.read())] = path.removeprefix(root).removesuffix("/id")
+            except (OSError, ValueError):
+                continue
+    return _trace_events
 
 
 _constants: dict[str, dict[int, str]] = {}

@@ -13,7 +13,7 @@ import sys
 from pybpf import abi
 from pybpf import constants as c
 from pybpf.errors import BTFError
-from pybpf.explaining.descriptors import constant, memory_text, type_word
+from pybpf.explaining.descriptors import constant, memory_text, perf_event_word, type_word
 from pybpf.explaining.history import table
 from pybpf.explaining.meanings import meaning
 from pybpf.explaining.story import FieldStory
@@ -143,6 +143,8 @@ def _text(
         return _descriptor(signed, descriptors)
     if kind == "enum":
         return _enum(detail, value)
+    if kind == "event":
+        return f"{value}: {perf_event_word(int(call.fields()['type']), value)}"
     if kind == "kernel-type":
         return _kernel_type(call, value)
     if kind == "flags":

@@ -11,7 +11,7 @@ and its meaning. The kind says how the value is put into words (`pybpf.explainin
     insns    instructions               log     what the kernel writes as text
     u32s u64s names                     arrays in memory
     ifindex  a network interface        name    a name inside the attr
-    kernel-type  id of a type in the kernel's BTF
+    kernel-type  id of a type in the kernel's BTF; event: a perf event by type and config
 
 Source: bpf(2), include/uapi/linux/bpf.h, perf_event_open(2), include/uapi/linux/perf_event.h.
 """
@@ -258,7 +258,7 @@ stream_buf_len|number|room for it
 stream_id|number|1 standard output, 2 standard error
 perf_event_open.type|enum PERF_TYPE_|what kind of event; other numbers name a PMU of /sys/bus/event_source/devices
 perf_event_open.size|number|bytes of the struct
-perf_event_open.config|number|which event of that kind; a tracepoint's id
+perf_event_open.config|event|which event of that kind; a tracepoint's id
 sample_period|number|a sample every so many events; nanoseconds for clocks
 sample_type|number|what a sample holds
 wakeup_events|number|wake the reader every so many samples

@@ -44,6 +44,10 @@ class FieldStory:
         return f"<{self.name} = {self.text}>"
 
 
+_SUBJECTS = ("prog_fd", "map_fd", "link_fd", "bpf_fd", "attach_bpf_fd", "fd")
+"""Descriptors of what a call is about, rather than of what it uses."""
+
+
 class CallStory:
     """One call.
 
@@ -106,12 +110,13 @@ class CallStory:
 
     @property
     def subject(self) -> str:
-        """What the call is about, where a descriptor says so: ``map "events" (ringbuf)``; ""."""
-        if not self.made:
-            for one in self.fields:
-                number, colon, what = one.text.partition(": ")
-                if colon and one.name.rpartition("_")[2] == "fd" and number.isdigit():
-                    return what
+        """What the call is about, where a descriptor or a name says so: ``map "events" (ringbuf)``; ""."""
+        for one in self.fields:
+            number, colon, what = one.text.partition(": ")
+            if colon and one.name in _SUBJECTS and number.isdigit():
+                return what
+            if one.name in ("map_name", "prog_name") and not self.made:
+                return one.text
         return ""
 
     def field(self, name: str) -> FieldStory:

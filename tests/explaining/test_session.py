@@ -20,7 +20,13 @@ from object_builder import ObjectBuilder
 import pybpf
 from pybpf import syscall
 from pybpf.cli.kernels import find
-from pybpf.constants import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, PERF_COUNT_SW_DUMMY, PERF_TYPE_SOFTWARE
+from pybpf.constants import (
+    BPF_MAP_TYPE_ARRAY,
+    BPF_MAP_TYPE_HASH,
+    PERF_COUNT_SW_DUMMY,
+    PERF_TYPE_SOFTWARE,
+    PERF_TYPE_TRACEPOINT,
+)
 from pybpf.syscall import elements
 from pybpf.syscall.door import observers
 
@@ -128,11 +134,22 @@ def test_the_other_ways_into_the_kernel() -> None:
             syscall.attach_socket_filter(sock, 1)
     opened, enabled, mapped, attached = story.calls
     assert opened.field("type").text == "PERF_TYPE_SOFTWARE" and opened.field("disabled").text == "1"
-    assert opened.made == "perf event (PERF_TYPE_SOFTWARE, config 9)"
+    assert opened.made == "perf event (PERF_COUNT_SW_DUMMY)"
     assert enabled.purpose == "let a perf event count" and enabled.subject == opened.made
     assert mapped.field("length").value == 2 * mmap.PAGESIZE and mapped.subject == opened.made
     assert attached.title == "setsockopt(SO_ATTACH_BPF)" and attached.errno
     assert all(call.purpose for call in story.calls)
+
+
+@NEEDS_ROOT
+def test_tracepoints_by_name() -> None:
+    from pybpf import tracefs
+
+    number = tracefs.event_id("sched", "sched_switch")
+    with pybpf.explain(io.StringIO()) as story:
+        syscall.perf_event_open(PERF_TYPE_TRACEPOINT, number).close()
+    assert story.calls[0].made == "perf event (sched/sched_switch)"
+    assert story.calls[0].field("config").text == f"{number}: sched/sched_switch"
 
 
 @NEEDS_ROOT
