@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import errno
-from functools import cache
+from functools import cache, partial
 
 from pybpf import constants as c
 from pybpf import syscall
@@ -32,6 +32,16 @@ def charges_memlock() -> bool:
     return not has_feature("memcg_accounting")
 
 
+def _limit_memlock(limit: tuple[int, int]) -> int:
+    import resource
+
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, limit)
+    except ValueError as error:  # how Python says EPERM and EINVAL here
+        raise PermissionError(errno.EPERM, str(error)) from None
+    return 0
+
+
 def raise_memlock() -> bool:
     """Lift this process's RLIMIT_MEMLOCK where that can have been the reason for EPERM. True when it was lifted."""
     import resource
@@ -40,9 +50,9 @@ def raise_memlock() -> bool:
     if soft == resource.RLIM_INFINITY or not charges_memlock():
         return False
     for limit in ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), (hard, hard)):
-        try:
-            resource.setrlimit(resource.RLIMIT_MEMLOCK, limit)
-        except (OSError, ValueError):
+        arguments = {"soft": limit[0], "hard": limit[1]}
+        enter = partial(_limit_memlock, limit)
+        if door.other("setrlimit", "RLIMIT_MEMLOCK", resource.RLIMIT_MEMLOCK, arguments, enter) < 0:
             continue
         return limit[0] == resource.RLIM_INFINITY or limit[0] > soft
     return False

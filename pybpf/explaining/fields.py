@@ -129,7 +129,7 @@ def _text(
     kind, _, detail = kind.partition(" ")
     data = call.buffers.get(name)
     if isinstance(value, bytes):
-        return _bytes(value)
+        return _message(value) if kind == "netlink" else _bytes(value)
     if isinstance(value, str):
         return f'"{value}"' if kind == "name" else value
     if data is not None and is_pointer:
@@ -235,6 +235,18 @@ def _memory(call: Call, name: str, kind: str, data: object) -> str:
     if kind in ("u32s", "u64s"):
         return _items(memory, 4 if kind == "u32s" else 8)
     return _bytes(memory)
+
+
+def _message(message: bytes) -> str:
+    """A netlink message: ``NLM_F_REQUEST | NLM_F_ACK, 84 bytes: ...``."""
+    from pybpf.syscall import netlink_numbers as numbers
+
+    flags = int.from_bytes(message[6:8], sys.byteorder)
+    makes = {"NLM_F_REQUEST", "NLM_F_ACK", "NLM_F_ECHO", "NLM_F_REPLACE", "NLM_F_EXCL", "NLM_F_CREATE"}
+    if flags & numbers.NLM_F_DUMP == numbers.NLM_F_DUMP and not flags & numbers.NLM_F_CREATE:
+        makes = {"NLM_F_REQUEST", "NLM_F_ACK", "NLM_F_ECHO", "NLM_F_DUMP"}  # which shares its bits with others
+    names = [name for name, bit in vars(numbers).items() if name in makes and flags & bit == bit]
+    return f"{' | '.join(names)}; {_bytes(message)}"
 
 
 def _items(memory: bytes, size: int) -> str:

@@ -9,6 +9,7 @@ and its meaning. The kind says how the value is put into words (`pybpf.explainin
     flags X  bits, named as in the enum X of `pybpf.abi`
     text     a string in memory         data    bytes in memory; blob: of which only the length is told
     insns    instructions               log     what the kernel writes as text
+    netlink  a netlink message
     u32s u64s names                     arrays in memory
     ifindex  a network interface        name    a name inside the attr
     kernel-type  id of a type in the kernel's BTF; event: a perf event by type and config
@@ -65,6 +66,7 @@ COMMANDS = {
     "socket": "open a socket to talk with the kernel about interfaces",
     "netlink": "send a request about interfaces, queues or routes",
     "write": "write to a file of the kernel",
+    "uprobe": "ask whether this kernel has the quick way to trace functions of programs",
     "setrlimit": "change a limit of this process",
     "PERF_EVENT_IOC_ENABLE": "let a perf event count",
     "PERF_EVENT_IOC_DISABLE": "stop a perf event",
@@ -277,7 +279,9 @@ mmap.address|number|where in this process; 0 lets the kernel choose
 setsockopt.value|fd|the program; 0 is none
 setsockopt.fd|fd|the socket
 flags|number|none is defined yet
-message|data|the request, with its header
+message|netlink|the request, with its header
+soft|number|the limit; -1 is none
+hard|number|how high it may be set; -1 is without end
 file|text|which file
 line|text|what is written
 """

@@ -9,6 +9,7 @@ import mmap
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -139,6 +140,18 @@ def test_the_other_ways_into_the_kernel() -> None:
     assert mapped.field("length").value == 2 * mmap.PAGESIZE and mapped.subject == opened.made
     assert attached.title == "setsockopt(SO_ATTACH_BPF)" and attached.errno
     assert all(call.purpose for call in story.calls)
+
+
+def test_requests_over_netlink() -> None:
+    from pybpf.syscall.netlink import RouteSocket
+
+    flags = 0x301  # a request, for all there is
+    with pybpf.explain(io.StringIO()) as story, RouteSocket() as route:
+        assert route.request("RTM_GETLINK", struct.pack("=IHHII", 32, 18, flags, 0, 0) + bytes(16))
+    opened, asked = story.calls
+    assert opened.made == "netlink socket"
+    assert asked.title == "netlink(RTM_GETLINK)"
+    assert asked.field("message").text.startswith("NLM_F_REQUEST | NLM_F_DUMP; 32 bytes: ")
 
 
 @NEEDS_ROOT
