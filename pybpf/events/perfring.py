@@ -16,7 +16,7 @@ from sys import byteorder
 
 from pybpf.constants import PERF_RECORD_LOST, PERF_RECORD_SAMPLE
 from pybpf.events.batch import Batch
-from pybpf.events.ring import BATCH_RECORDS, SHORT_RUN, alike
+from pybpf.events.ring import BATCH_RECORDS, SHORT_RUN
 from pybpf.syscall.memory import barrier
 
 _HEAD, _TAIL = 1024, 1032
@@ -31,8 +31,6 @@ _SMALLEST = 16
 _PAYLOAD = 12
 """A sample's payload stands behind the header and its u32 size."""
 
-_SAMPLES = alike(PERF_RECORD_SAMPLE)
-
 
 class PerfRing:
     """The reader's side of one CPU's perf buffer.
@@ -46,7 +44,19 @@ class PerfRing:
         size: the size of the data area in bytes.
     """
 
-    __slots__ = ("_counts", "_data", "_head", "_lengths", "_shorts", "_tail", "_uniform", "_words", "cpu", "size")
+    __slots__ = (
+        "_alike",
+        "_counts",
+        "_data",
+        "_head",
+        "_longs",
+        "_shorts",
+        "_tail",
+        "_uniform",
+        "_words",
+        "cpu",
+        "size",
+    )
 
     def __init__(self, control: memoryview, data: memoryview, cpu: int) -> None:
         size = len(data)
@@ -55,12 +65,13 @@ class PerfRing:
         self.size = size
         self.cpu = cpu
         self._data = data.toreadonly()
+        self._longs = self._data.cast("Q")
         self._words = self._data.cast("I")
         self._shorts = self._data.cast("H")
         self._head = control[_HEAD : _HEAD + 8].cast("Q")
         self._tail = control[_TAIL : _TAIL + 8].cast("Q")
         self._uniform = True
-        self._lengths = memoryview(bytes(2)).cast("H")
+        self._alike = memoryview(bytes(8)).cast("Q")
         self._counts = (self._tail[0], 0, 0, 0)
 
     @property
@@ -98,9 +109,11 @@ class PerfRing:
         barrier()
         batch = self._run(tail, available, limit, copy) if self._uniform else None
         if batch is None:
-            data = self._copy(tail, min(available, _CHUNK, limit * _LONGEST))
+            # Of a run, walk only what lies around the end of the buffer: behind it the run goes on.
+            stop = self.size - (tail & (self.size - 1)) if self._uniform else _CHUNK
+            data = self._copy(tail, min(available, _CHUNK, stop + _LONGEST, limit * _LONGEST))
             with memoryview(data) as view, view.cast("I") as kinds, view.cast("H") as lengths:
-                batch = self._walk(data, kinds, lengths, limit)
+                batch = self._walk(data, kinds, lengths, limit, stop)
         if batch is None:
             raise self._nonsense(tail)
         batch.end = (tail + batch.extent) & _WRAP
@@ -151,7 +164,7 @@ class PerfRing:
 
     def release(self) -> None:
         """Let go of the memory."""
-        for view in (self._words, self._shorts, self._data, self._head, self._tail):
+        for view in (self._longs, self._words, self._shorts, self._data, self._head, self._tail):
             view.release()
 
     def _copy(self, tail: int, length: int) -> bytes:
@@ -171,25 +184,33 @@ class PerfRing:
         count = min(min(available, room, _CHUNK) // extent, limit, BATCH_RECORDS)
         if count < SHORT_RUN:
             return None
-        if self._lengths[0] != extent:
-            self._lengths = memoryview(extent.to_bytes(2, byteorder) * BATCH_RECORDS).cast("H")
         end = offset + count * extent
-        if (
-            self._shorts[(offset >> 1) + 3 : end >> 1 : extent >> 1] != self._lengths[:count]
-            or self._words[offset >> 2 : end >> 2 : extent >> 2] != _SAMPLES[:count]
-        ):
+        if not self._are_alike(offset, end, extent, count):
             self._uniform = False
             return None
         table: memoryview | bytes = self._data[offset + _PAYLOAD : end + _PAYLOAD]
         return _table(bytes(table) if copy else table, count, extent)
 
-    def _walk(self, data: bytes, kinds: memoryview, lengths: memoryview, limit: int) -> Batch | None:
-        """Records of any kind and size, header by header. None when they make no sense."""
+    def _are_alike(self, offset: int, end: int, extent: int, count: int) -> bool:
+        """Whether `count` headers, `extent` bytes apart, are those of samples of that size."""
+        header = self._longs[offset >> 3]
+        if self._alike[0] != header:
+            self._alike = memoryview(header.to_bytes(8, byteorder) * BATCH_RECORDS).cast("Q")
+        if self._longs[offset >> 3 : end >> 3 : extent >> 3] == self._alike[:count]:
+            return True
+        # The middle of a header tells in which mode the CPU was, and may be another in each.
+        lengths = self._shorts[(offset >> 1) + 3 : end >> 1 : extent >> 1].tolist()
+        kinds = self._words[offset >> 2 : end >> 2 : extent >> 2].tolist()
+        return lengths.count(extent) == kinds.count(PERF_RECORD_SAMPLE) == count
+
+    def _walk(self, data: bytes, kinds: memoryview, lengths: memoryview, limit: int, stop: int) -> Batch | None:
+        """Records of any kind and size that begin before `stop`, header by header. None when they make no sense."""
         starts: list[int] = []
         sizes: list[int] = []
         size = len(data)
+        stop = min(stop, size)
         offset = lost = extent = 0
-        while offset < size and limit:
+        while offset < stop and limit:
             extent = lengths[(offset >> 1) + 3]
             if extent & 7 or extent < 8 or offset + extent > size:
                 break

@@ -199,3 +199,31 @@ def test_any_history_is_read_exactly_once_in_order(actions: list[tuple[str, int]
     received += pages.read()
     assert received == expected
     assert pages.ring.lost + pages.dropped == dropped
+
+
+def test_samples_from_either_mode_of_the_cpu_are_one_table() -> None:
+    """The u16 in the middle of a header is PERF_RECORD_MISC_KERNEL or _USER."""
+    pages = PerfPages(1 << 14)
+    for number in range(100):
+        assert pages.put(struct.pack("<I", number).ljust(20, b"x"))
+        struct.pack_into("H", pages.data, 32 * number + 4, 1 + number % 2)
+    batch = pages.ring.scan()
+    assert batch is not None
+    assert batch.stride == 32 and len(batch) == 100
+    assert [one[:4] for one in batch] == [struct.pack("<I", number) for number in range(100)]
+
+
+@pytest.mark.parametrize("start", [0, 4096 - 8 * 3, 4096 - 256])
+def test_a_run_goes_on_behind_the_end_of_the_buffer(start: int) -> None:
+    pages = PerfPages(4096, start=start)
+    count = 0
+    while pages.put(struct.pack("<I", count).ljust(20, b"x")):
+        count += 1
+    seen: list[bytes] = []
+    shapes = []
+    while (batch := pages.ring.scan(copy=False)) is not None:
+        seen += batch
+        shapes.append((len(batch), isinstance(batch.data, memoryview)))
+        batch.commit()
+    assert [one[:4] for one in seen] == [struct.pack("<I", number) for number in range(count)]
+    assert sum(size for size, borrowed in shapes if not borrowed) <= 16, "the run was walked record by record"
