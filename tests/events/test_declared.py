@@ -7,7 +7,8 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from pybpf.btf import kinds
 from pybpf.btf.reader import BTF
 from pybpf.btf.writer import BTFBuilder
 from pybpf.constants import BPF_MAP_TYPE_PERF_EVENT_ARRAY, BPF_MAP_TYPE_RINGBUF
-from pybpf.errors import BTFError
+from pybpf.errors import BTFError, ClosedError
 from pybpf.events.drops import counter_name
 from pybpf.events.types import event_codec, event_type, value_type_of
 from pybpf.mapspec import MapSpec
@@ -204,3 +205,55 @@ def test_the_command_reports_what_programs_count(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(PATH)], capture_output=True, text=True, check=True)
     records = 4096 // 24
     assert done.stderr == f"pybpf: {1000 - records} events were lost\n"
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
+class TestClosing:
+    @pytest.mark.parametrize("name", EMITTERS)
+    def test_closing_the_object_ends_the_loops_over_its_maps(self, obj: pybpf.Object, name: str) -> None:
+        seen: list[int] = []
+        assert obj.maps[name].consume() == []  # programs find no perf buffer before somebody reads it
+        threads = [
+            threading.Thread(target=lambda: seen.extend(event.number for event in obj.maps[name])),
+            threading.Thread(
+                target=lambda: [seen.extend(batch.column("number")) for batch in obj.maps[name].batches()]
+            ),
+        ]
+        for thread in threads:
+            thread.start()
+        emit(obj, name, 10)
+        deadline = time.monotonic() + 10
+        while len(seen) < 10 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        obj.close()
+        for thread in threads:
+            thread.join(5)
+            assert not thread.is_alive()
+        assert sorted(seen) == list(range(10))
+
+    @pytest.mark.parametrize("opened", [False, True])
+    @pytest.mark.parametrize("name", EMITTERS)
+    def test_everything_of_a_closed_object_says_so(self, obj: pybpf.Object, name: str, opened: bool) -> None:
+        made = obj.maps[name]
+        if opened:
+            made.consume()
+        obj.close()
+        uses: list[Callable[[], object]] = [
+            made.consume,
+            made.poll,
+            made.read_batch,
+            made.statistics,
+            made.reader,
+            lambda: made.of("by_tag"),
+            lambda: list(made),
+            lambda: made.borrow_batch().__enter__(),
+            lambda: made.record("/nonexistent/x"),
+            lambda: obj.globals["number"],
+            lambda: made.info(),
+        ]
+        for use in uses:
+            with pytest.raises(ClosedError):
+                use()
+        assert list(made.batches()) == [] if opened else True
+        obj.close()
