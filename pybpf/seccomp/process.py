@@ -153,16 +153,25 @@ def spawn(
         BPFPermissionError: with notify: this process may not trace its children (kernel.yama.ptrace_scope).
     """
     from pybpf.asm.classic import check_seccomp
+    from pybpf.asm.classic.instruction import RETURN
 
     program = policy.compile() if isinstance(policy, Policy) else policy
     check_seccomp(program.instructions)
-    notifies = any(one.code == 6 and one.k == n.SECCOMP_RET_USER_NOTIF for one in program)
+    notifies = any(one.code == RETURN and one.k == n.SECCOMP_RET_USER_NOTIF for one in program)
     taken = mmap(-1, 1)  # shared with the child
+    inherited = _listeners(os.getpid()) if notifies else []
     reading, writing = os.pipe()
     try:
         pid = os.fork()
         if pid == 0:
-            _become(program, arguments, dict(environment or os.environ), writing, taken if notifies else None, log)
+            _become(
+                program,
+                arguments,
+                dict(os.environ if environment is None else environment),
+                writing,
+                taken if notifies else None,
+                log,
+            )
     except BaseException:
         os.close(reading)
         raise
@@ -172,7 +181,7 @@ def spawn(
     try:
         with open(reading, "rb", buffering=0) as pipe:
             if notifies:
-                child.listener = _find_listener(child)
+                child.listener = _find_listener(child, inherited)
                 taken[0] = 1
             problem = b"" if notifies and child.listener else pipe.read(64)
     except BaseException:
@@ -209,22 +218,21 @@ def _become(
         os._exit(NOT_STARTED)
 
 
-def _find_listener(child: Child) -> Listener | None:
+def _find_listener(child: Child, inherited: Sequence[int]) -> Listener | None:
     """Take the listener out of the child, which need not help (every call of its own may be one that waits).
 
-    None when the child has ended before it had one.
+    None when the child has ended before it had one. Those that it inherited from this process are others.
 
     Raises:
         BPFPermissionError: this process may not trace its child (kernel.yama.ptrace_scope is 2 or 3, see ptrace(2)).
     """
     import time
 
-    folder = f"/proc/{child.pid}/fd"
     while child.poll() is None:
         try:
-            for name in os.listdir(folder):
-                if os.readlink(f"{folder}/{name}") == "anon_inode:seccomp notify":
-                    return Listener(_take(child.pid, int(name)))
+            for number in _listeners(child.pid):
+                if number not in inherited:
+                    return Listener(_take(child.pid, number))
         except FileNotFoundError:  # it has ended, or closed a descriptor meanwhile
             pass
         except PermissionError:
@@ -232,6 +240,19 @@ def _find_listener(child: Child) -> Listener | None:
                 raise
         time.sleep(0.001)
     return None
+
+
+def _listeners(pid: int) -> list[int]:
+    """The numbers of a process's descriptors that are listeners. Raises FileNotFoundError, PermissionError."""
+    folder = f"/proc/{pid}/fd"
+    found = []
+    for name in os.listdir(folder):
+        try:
+            if os.readlink(f"{folder}/{name}") == "anon_inode:seccomp notify":
+                found.append(int(name))
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return found
 
 
 def _take(pid: int, number: int) -> FD:

@@ -348,6 +348,25 @@ class TestSpawn:
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, 0)
 
+    def test_several_at_a_time(self) -> None:
+        """Each child has a listener of its own, although a later one inherits those of the earlier ones."""
+        script = "import os, sys; sys.exit(os.getpriority(0, 0) + 20)"
+        policy = Policy()
+        policy.add(NOTIFY, "getpriority")
+        children = [spawn(policy, [sys.executable, "-c", script]) for _ in range(3)]
+        for number, child in reversed(list(enumerate(children))):
+            assert child.listener is not None
+            call = child.listener.receive(timeout=20)
+            assert call is not None
+            assert call.pid == child.pid
+            call.respond(20 - number)  # the system call gives 20 - priority
+            child.close()
+        assert [child.status for child in children] == [20, 21, 22]
+
+    def test_an_empty_environment(self) -> None:
+        with spawn(Policy(), ["/bin/sh", "-c", "exit ${HOME:+1}"], environment={}) as child:
+            assert child.wait() == 0
+
     def test_the_start_itself_may_wait(self) -> None:
         policy = Policy()
         policy.add(NOTIFY, "execve", "openat")
