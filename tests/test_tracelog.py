@@ -45,7 +45,7 @@ def instances() -> set[str]:
 
 
 def has_line(log: TraceLog, path: str) -> bool:
-    return any(line.text.startswith(f"File {path} opened by ") and line.pid == os.getpid() for line in log.poll(5))
+    return any(line.text == f"File {path}" and line.pid == os.getpid() for line in log.poll(5))
 
 
 @needs_root
@@ -69,7 +69,7 @@ def test_iteration_gives_the_lines_one_by_one() -> None:
         for _ in range(2):
             with pytest.raises(FileNotFoundError):
                 os.open(path, os.O_RDONLY)
-        lines = (line for line in log if line.text.startswith(f"File {path} "))
+        lines = (line for line in log if line.text == f"File {path}")
         first, second = next(lines), next(lines)
         assert first.pid == second.pid == os.getpid()
 

@@ -11,7 +11,8 @@ int hello_file(struct syscall_enter *ctx)
 	/* The path lies in the memory of the process: it is copied before it is printed. */
 	if (bpf_probe_read_user_str(path, sizeof(path), (void *) ctx->args[1]) < 0)
 		return 0;
-	bpf_printk("File %s opened by %s", path, command);
+	bpf_printk("File %s", path); /* before Linux 5.13 a line takes one string */
+	bpf_printk("     opened by: %s", command);
 	return 0;
 }
 

@@ -38,7 +38,8 @@ def test_hello(example) -> None:  # type: ignore[no-untyped-def]
 def test_hello_file(example) -> None:  # type: ignore[no-untyped-def]
     running = example("ch02_hello_file")
     path = f"/nowhere/pybpf_{os.getpid()}"
-    running.wait_for(lambda line: line.startswith(f"File {path} opened by "), lambda: open_file(path))
+    running.wait_for(lambda line: line == f"File {path}", lambda: open_file(path))
+    running.wait_for(lambda line: line.startswith("     opened by: "), lambda: open_file(path))
     running.end()
 
 
