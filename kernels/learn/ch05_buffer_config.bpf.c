@@ -40,17 +40,18 @@ int hello(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (void *) ctx->args[0];
 	struct linux_binprm *binary = (void *) ctx->args[2];
+	__u32 uid = bpf_get_current_uid_gid();
 	struct started *event = RESERVE(output, struct started);
 
 	if (!event)
 		return 0;
 	event->pid = READ_FIELD(task, tgid);
 	event->parent = READ_FIELD(READ_FIELD(task, real_parent), tgid);
-	event->uid = bpf_get_current_uid_gid();
+	event->uid = uid;
 	bpf_get_current_comm(event->command, sizeof(event->command));
 	bpf_probe_read_kernel_str(event->path, sizeof(event->path), READ_FIELD(binary, filename));
 
-	struct message *own = bpf_map_lookup_elem(&my_config, &event->uid);
+	struct message *own = bpf_map_lookup_elem(&my_config, &uid); /* before Linux 5.12 keys are on the stack */
 	event->message = own ? *own : message;
 	bpf_ringbuf_submit(event, 0);
 	return 0;

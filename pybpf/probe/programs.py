@@ -47,7 +47,12 @@ TELLING: dict[int, str] = {
 }
 """What the kernel says about that target when it knows the program type."""
 
-NO_HELPER = ("invalid func ", "unknown func ", "program of this type cannot use helper ")
+NO_HELPER = (
+    "invalid func ",
+    "unknown func ",
+    "program of this type cannot use helper ",
+    "helper call is not allowed in probe",  # at this attach point
+)
 NO_KFUNC = ("calling kernel function", "BPF_CALL uses reserved fields")
 """The second is what kernels before Linux 5.13 say."""
 KFUNC_TYPES = (
