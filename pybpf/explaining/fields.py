@@ -73,9 +73,7 @@ def tell(call: Call, before: Values, descriptors: Descriptors, *, zeros: bool = 
         is_output = value != before[name]
         if not value and not before[name] and not zeros:
             continue
-        kind, words = meaning(title if call.name != "perf_event_open" else "perf_event_open", name)
-        if call.name in ("ioctl", "mmap", "setsockopt") and not words:
-            kind, words = meaning(call.name, name)
+        kind, words = meaning(name, title, call.name)
         text = _text(call, name, kind, value, descriptors, name in pointers)
         stories.append(FieldStory(name, value, text, words, _since(title, name, kind, value), is_output))
     return stories
@@ -138,9 +136,9 @@ def _text(
         return _bytes(bytes(data))
     if is_pointer:
         return "nothing" if not value else f"at {value:#x}"
-    signed = value - (1 << 32) if value == 0xFFFFFFFF else value
-    if kind == "fd":
-        return _descriptor(signed, descriptors)
+    if kind in ("fd", "pid"):  # -1 as the kernel's header has it, in a field of 32 bits
+        signed = -1 if value == 0xFFFFFFFF else value
+        return _descriptor(signed, descriptors) if kind == "fd" else f"{signed}{': all' if signed == -1 else ''}"
     if kind == "enum":
         return _enum(detail, value)
     if kind == "event":
@@ -151,9 +149,7 @@ def _text(
         return _flags(detail, value)
     if kind == "ifindex":
         return _interface(value)
-    if kind == "pid" and signed == -1:
-        return "-1: all"
-    return str(signed)
+    return str(value)
 
 
 def _descriptor(fd: int, descriptors: Descriptors) -> str:

@@ -289,10 +289,18 @@ line|text|what is written
 _meanings: dict[str, tuple[str, str]] = {}
 
 
-def meaning(command: str, name: str) -> tuple[str, str]:
-    """The kind and the meaning of a field; ``("number", "")`` for one that is not in the table."""
+def meaning(name: str, *owners: str) -> tuple[str, str]:
+    """The kind and the meaning of a field; ``("number", "")`` for one that is not in the table.
+
+    Args:
+        name: the field.
+        owners: the command and the call that it is of: a row for one of them goes before the row for all.
+    """
     if not _meanings:
         for row in _FIELDS.strip().splitlines():
             field, kind, words = row.split("|")
             _meanings[field] = kind, words
-    return _meanings.get(f"{command}.{name}") or _meanings.get(name) or ("number", "")
+    for owner in owners:
+        if f"{owner}.{name}" in _meanings:
+            return _meanings[f"{owner}.{name}"]
+    return _meanings.get(name) or ("number", "")

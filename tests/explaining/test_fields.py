@@ -36,11 +36,11 @@ def test_every_command_and_every_field_has_a_meaning() -> None:
         if command.startswith("BPF_"):
             assert COMMANDS[command]
             for name in layout:
-                assert meaning(command, name)[1], f"{command}.{name}"
+                assert meaning(name, command)[1], f"{command}.{name}"
 
 
 def test_kinds_name_what_there_is() -> None:
-    kinds = {meaning(command, name)[0] for command, layout in LAYOUTS.items() for name in layout}
+    kinds = {meaning(name, command)[0] for command, layout in LAYOUTS.items() for name in layout}
     for kind in kinds:
         word, _, detail = kind.partition(" ")
         if word == "flags":
@@ -61,6 +61,11 @@ def test_constants_and_flags_by_name() -> None:
     assert fields["map_flags"].since == "6.19"
     assert fields["max_entries"].since == ""
     assert "key_size" not in fields
+
+
+def test_what_is_as_large_as_minus_one() -> None:
+    assert told("BPF_MAP_CREATE", max_entries=0xFFFFFFFF)["max_entries"].text == "4294967295"
+    assert told("BPF_MAP_CREATE", inner_map_fd=-1)["inner_map_fd"].text == "-1: none"
 
 
 def test_unknown_numbers_stay_numbers() -> None:

@@ -139,6 +139,7 @@ def test_the_other_ways_into_the_kernel() -> None:
     assert enabled.purpose == "let a perf event count" and enabled.subject == opened.made
     assert mapped.field("length").value == 2 * mmap.PAGESIZE and mapped.subject == opened.made
     assert attached.title == "setsockopt(SO_ATTACH_BPF)" and attached.errno
+    assert attached.field("value").meaning == "the program; 0 is none"
     assert all(call.purpose for call in story.calls)
 
 
