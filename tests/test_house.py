@@ -16,7 +16,17 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 VERDICTS = ("pybpf.verifier.log", "pybpf.verifier.words", "pybpf.verifier.advice", "pybpf.verifier.compare")
-PURE = ("pybpf.elf", "pybpf.btf", "pybpf.asm", "pybpf.sim", "pybpf.spec", "pybpf.mapspec", "pybpf.variables", *VERDICTS)
+PURE = (
+    "pybpf.elf",
+    "pybpf.btf",
+    "pybpf.asm",
+    "pybpf.sim",
+    "pybpf.events.types",
+    "pybpf.spec",
+    "pybpf.mapspec",
+    "pybpf.variables",
+    *VERDICTS,
+)
 PURE_MAY_IMPORT = (*PURE, "pybpf.errors", "pybpf.constants", "pybpf.abi", "pybpf.lazy")
 HEAVY = ("dataclasses", "typing", "enum", "re", "logging", "pathlib", "asyncio", "inspect", "elftools", "resource")
 

@@ -40,7 +40,7 @@ def _parser() -> ArgumentParser:
     from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
     from pybpf import __version__
-    from pybpf.cli import check, classic, doctor, explain, features, kernels, prog, replay, run, seccomp, verify
+    from pybpf.cli import check, classic, doctor, explain, features, kernels, prog, replay, run, seccomp, sim, verify
 
     codes = (__doc__ or "").partition("Exit codes:")[2].replace("|---|---|\n", "").replace("| code | meaning |\n", "")
     epilog = "exit codes:\n" + "\n".join(line.strip("| ").replace(" | ", "  ") for line in codes.strip().splitlines())
@@ -52,7 +52,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pybpf {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (run, replay, check, doctor, explain, features, kernels, prog, verify, classic, seccomp):
+    for module in (run, replay, check, doctor, explain, features, kernels, prog, verify, sim, classic, seccomp):
         module.add_command(commands)
     return parser
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybpf.spec import ObjectSpec
+
 
 def positive(text: str) -> int:
     """A whole number from 1 on."""
@@ -14,3 +18,22 @@ def positive(text: str) -> int:
     if number < 1:
         raise ArgumentTypeError(f"{text!r} is not a number from 1 on")
     return number
+
+
+def pair(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{option} {text}: it takes NAME=VALUE")
+    return name, value
+
+
+def set_globals(spec: ObjectSpec, settings: list[str]) -> None:
+    """What --set says. Raises ValueError."""
+    for text in settings:
+        name, value = pair("--set", text)
+        try:
+            spec.globals.parse(name, value)
+        except KeyError as error:
+            raise ValueError(f"--set {text}: {error.args[0]}") from None
+        except (ValueError, OverflowError, TypeError) as error:
+            raise ValueError(f"--set {text}: {error}") from None

@@ -11,9 +11,18 @@ from pybpf.btf.records import Overlay, Record, to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Iterable
+    from typing import Any, Protocol
 
-    from pybpf.maps import MappingMap
+    class Entries(Protocol):
+        """A map of `pybpf.maps` or `pybpf.sim`."""
+
+        @property
+        def name(self) -> str: ...
+        @property
+        def type_number(self) -> int: ...
+        def items(self) -> Iterable[tuple[Any, Any]]: ...
+
 
 LINE_BYTES = 64
 """How many bytes of untyped data a line of text shows."""
@@ -67,7 +76,7 @@ class Printer:
         else:
             self._line(f"{source} {_word(value)}")
 
-    def map(self, made: MappingMap) -> None:
+    def map(self, made: Entries) -> None:
         """Every entry of a map. Entries that are zero in every byte are left out of the text of array maps."""
         entries = [(key, value) for key, value in made.items() if not (made.type_number in ARRAYS and is_zero(value))]
         if self.as_json:

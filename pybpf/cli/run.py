@@ -15,7 +15,7 @@ from argparse import ArgumentTypeError
 from contextlib import nullcontext
 
 from pybpf.cli import EXIT_NOT_ATTACHED, EXIT_OK
-from pybpf.cli.arguments import positive
+from pybpf.cli.arguments import pair, positive, set_globals
 from pybpf.errors import ObjectError
 from pybpf.events import EventReader
 from pybpf.events.drops import GENERAL, counter_name
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pybpf.events.source import RecordSource
     from pybpf.links import Links
     from pybpf.object import Object
-    from pybpf.spec import ObjectSpec
 
 FOR_EVER = 1e9
 """Seconds: some thirty years. Python's clocks and sleeps take no number that is much larger."""
@@ -82,8 +81,8 @@ def run(options: Namespace) -> int:
     spec = ObjectSpec.from_file(find(options.object))
     if not spec.programs:
         raise ObjectError(f"{options.object}: it has no programs")
-    _set_globals(spec, options.settings)
-    types = dict(_pair("--type", text) for text in options.types)
+    set_globals(spec, options.settings)
+    types = dict(pair("--type", text) for text in options.types)
     for option, names in (("type", types), ("log2-hist", options.log2_hist), ("linear-hist", options.linear_hist)):
         for name in names:
             if name not in spec.maps:
@@ -119,24 +118,6 @@ def _seconds(text: str) -> float:
     if not number >= 0:  # nan too
         raise ArgumentTypeError(f"{text!r} is not a number of seconds")
     return min(number, FOR_EVER)
-
-
-def _pair(option: str, text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"{option} {text}: it takes NAME=VALUE")
-    return name, value
-
-
-def _set_globals(spec: ObjectSpec, settings: list[str]) -> None:
-    for text in settings:
-        name, value = _pair("--set", text)
-        try:
-            spec.globals.parse(name, value)
-        except KeyError as error:
-            raise ValueError(f"--set {text}: {error.args[0]}") from None
-        except (ValueError, OverflowError, TypeError) as error:
-            raise ValueError(f"--set {text}: {error}") from None
 
 
 # Attaching

@@ -31,6 +31,10 @@ class Value:
         self.number = number
         self.meaning = meaning
 
+    @property
+    def is_set(self) -> bool:
+        return self.number is not None
+
     def __str__(self) -> str:
         if self.number is None:
             return "no value"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.sim.kernel import Run
+    from pybpf.sim.memory import ByteOrder
 
     Callback = Generator[tuple[int, tuple[int, ...]], int, int]
 
@@ -357,21 +358,23 @@ def _to_number(run: Run, text: int, size: int, flags: int, out: int, is_signed: 
 
 @helper("csum_diff")
 def csum_diff(run: Run, old: int, old_size: int, new: int, new_size: int, seed: int) -> int:
-    """The difference of two Internet checksums: the sum of the new words and of the inverted old ones."""
-    if old_size % 4 or new_size % 4 or old_size + new_size > 512:
-        return -errno.EINVAL
-    total = seed & MASK32
-    for data, inverted in (
-        (run.memory.read(old, old_size) if old_size else b"", True),
-        (run.memory.read(new, new_size) if new_size else b"", False),
-    ):
-        for at in range(0, len(data), 4):
-            word = int.from_bytes(data[at : at + 4], run.memory.byte_order)
-            total += word ^ MASK32 if inverted else word
-    while total >> 32:
-        total = (total & MASK32) + (total >> 32)
-    # csum_partial() gives a sum that is folded to 16 bits and back, which is the same number modulo 0xffff.
-    return (total & 0xFFFF) + (total >> 16) if (total & 0xFFFF) + (total >> 16) <= 0xFFFF else total % 0xFFFF
+    """The difference of two Internet checksums, folded to 16 bits as kernels from 6.13 on do it on every machine."""
+    order = run.memory.byte_order
+    total = _add32(seed & MASK32, _sum16(run.memory.read(new, new_size) if new_size else b"", order))
+    if old_size:
+        total = _add32(total, _sum16(run.memory.read(old, old_size), order) ^ MASK32)
+    return (total + (total >> 16 | total << 16 & MASK32) & MASK32) >> 16
+
+
+def _sum16(data: bytes, byte_order: ByteOrder) -> int:
+    padded = data + bytes(len(data) % 2)
+    return sum(int.from_bytes(padded[at : at + 2], byte_order) for at in range(0, len(padded), 2))
+
+
+def _add32(one: int, other: int) -> int:
+    """Ones' complement: what is carried out comes back in."""
+    total = one + other
+    return (total & MASK32) + (total >> 32)
 
 
 # Packets
@@ -388,8 +391,10 @@ def skb_load_bytes(run: Run, context: int, offset: int, out: int, size: int) -> 
     content = _packet(run).content
     offset &= MASK32
     if offset + size > len(content):
+        if not run.is_skb:
+            return -errno.EINVAL
         run.memory.write(out, bytes(size))
-        return -errno.EFAULT if run.context.header or run.is_skb else -errno.EINVAL
+        return -errno.EFAULT
     run.memory.write(out, content[offset : offset + size])
     return 0
 

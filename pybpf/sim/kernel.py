@@ -51,7 +51,7 @@ class RunResult:
 
     Attributes:
         retval: what the program returned, as an unsigned 32-bit number; `r0` is all 64 bits of it.
-        data: the packet as the program left it.
+        data: the packet as the program left it; of XDP with its metadata before it.
         ctx: the context as the program left it.
         steps: how many instructions were executed.
         redirect: where the packet was redirected to (an interface, or what a map holds), or None.
@@ -179,7 +179,8 @@ class Run:
         packet = self.context.packet
         data = b""
         if packet is not None:
-            data = bytes(packet.data[packet.start - self.context.header : packet.end])
+            start = packet.start - self.context.header if self.is_skb else packet.meta  # metadata of XDP goes along
+            data = bytes(packet.data[start : packet.end])
         cpu = self.cpu
         return RunResult(cpu.result, data, bytes(self.context.data), cpu.steps, self.redirect, self.printed)
 

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from pybpf import constants as c
 from pybpf.btf.codec import codec
 from pybpf.errors import SimulationError
+from pybpf.events.types import event_codec, named_type, value_type_of
 from pybpf.sim.memory import Handle, Region
 
 TYPE_CHECKING = False
@@ -63,6 +64,11 @@ class SimMap:
         self._key: Codec | None = None if btf is None or not spec.key_type_id else codec(btf, spec.key_type_id)
         typed = btf if spec.value_type_id and not spec.is_internal else None  # variables are read by name
         self._value: Codec | None = None if typed is None else codec(typed, spec.value_type_id)
+
+    @property
+    def type_number(self) -> int:
+        """BPF_MAP_TYPE_..."""
+        return self.spec.type_number
 
     def _title(self) -> str:
         return f"value of map {self.name!r}"
@@ -486,7 +492,9 @@ class EventMap(SimMap):
         super().__init__(world, spec, btf)
         self.records: list[bytes] = []
         self.lost = 0
-        self._type: Codec | None = self._value
+        self._type = self._value
+        if btf is not None and self._type is None:
+            self._type, _ = event_codec(btf, spec.name, value_type=value_type_of(btf, spec))
         self._reserved: dict[int, Region] = {}
         self._used = 0
         self._is_ring = spec.is_ring
@@ -495,8 +503,7 @@ class EventMap(SimMap):
         """Take records from now on for values of the struct, union or typedef of that name. Gives the map itself."""
         if self._btf is None:
             raise SimulationError(f"map {self.name!r}: the object has no type information")
-        name = type_name.removeprefix("struct ").removeprefix("union ")
-        self._type = codec(self._btf, self._btf.find(name).id)
+        self._type = codec(self._btf, named_type(self._btf, type_name))
         return self
 
     def output(self, data: bytes) -> int:
@@ -536,7 +543,8 @@ class EventMap(SimMap):
     def read(self) -> list[Any]:
         """Take the records out: as values where a type is known, else as bytes."""
         taken, self.records, self._used = self.records, [], 0
-        return [self._decode(self._type, one) for one in taken]
+        made = self._type
+        return [self._decode(made if made is None or len(one) >= made.size else None, one) for one in taken]
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.read())

@@ -199,3 +199,13 @@ def test_the_kernel_says_the_same_of_packets() -> None:
         real_total = obj.maps["protocols"][0x86DD].sum()
         (made_total,) = kernel.maps["protocols"][0x86DD]
         assert (made_total.packets, made_total.bytes) == (real_total.packets, real_total.bytes)
+
+
+def test_the_examples_of_the_documentation() -> None:
+    import re
+
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs/sim.md").read_text(), re.S)
+    assert len(examples) >= 4
+    for number, example in enumerate(examples):
+        code = example.replace('"kernels/', f'"{ROOT}/kernels/')
+        exec(compile(code, f"docs/sim.md, example {number}", "exec"), {})

@@ -1,0 +1,296 @@
+"""Maps of the simulated kernel, from both sides."""
+
+from __future__ import annotations
+
+import pytest
+
+from pybpf import sim
+from pybpf.asm import assemble
+from pybpf.errors import SimulationError
+
+PACKET = bytes(64)
+
+COUNT = """
+.map counts {type} key=4 value=8 entries={entries}
+.program count xdp
+    r2 = *(u32 *)(r1 +0)
+    r2 = *(u32 *)(r2 +0)
+    *(u32 *)(r10 -4) = r2
+    r6 = r10
+    r6 += -4
+    r1 = map[counts]
+    r2 = r6
+    call bpf_map_lookup_elem
+    if r0 != 0 goto found
+    *(u64 *)(r10 -16) = 1
+    r1 = map[counts]
+    r2 = r6
+    r3 = r10
+    r3 += -16
+    r4 = 0
+    call bpf_map_update_elem
+    exit
+found:
+    r1 = 1
+    lock *(u64 *)(r0 +0) += r1
+    r0 = 77
+    exit
+"""
+
+
+def packet(number: int) -> bytes:
+    return number.to_bytes(4, "little") + bytes(60)
+
+
+def counting(type: str, entries: int = 4, **options: object) -> sim.Kernel:
+    return sim.load(assemble(COUNT.format(type=type, entries=entries)), **options)
+
+
+@pytest.mark.parametrize("kind", ["hash", "lru_hash"])
+def test_hash_maps(kind: str) -> None:
+    kernel = counting(kind)
+    run = kernel.programs["count"].run
+    assert [run(packet(n)).retval for n in (1, 1, 2, 1)] == [0, 77, 0, 77]
+    counts = kernel.maps["counts"]
+    assert len(counts) == 2
+    raw = {int.from_bytes(key, "little"): int.from_bytes(value, "little") for key, value in counts.items()}
+    assert raw == {1: 3, 2: 1}
+    counts[9] = 5
+    assert 9 in counts
+    assert run(packet(9)).retval == 77
+    assert int.from_bytes(counts[9], "little") == 6
+    del counts[9]
+    assert counts.get(9) is None
+    with pytest.raises(KeyError):
+        counts[9]
+    with pytest.raises(KeyError):
+        del counts[9]
+    with pytest.raises(OSError, match="EEXIST"):
+        counts.put(1, 1, 1)
+    with pytest.raises(OSError, match="ENOENT"):
+        counts.put(8, 1, 2)
+
+
+def test_a_full_hash_map_refuses_and_an_lru_map_forgets() -> None:
+    kernel = counting("hash", 2)
+    run = kernel.programs["count"].run
+    assert [run(packet(n)).retval for n in (1, 2, 3)] == [0, 0, (-7) & 0xFFFFFFFF]  # E2BIG
+    kernel = counting("lru_hash", 2)
+    run = kernel.programs["count"].run
+    assert [run(packet(n)).retval for n in (1, 2, 1, 3, 1, 2)] == [0, 0, 77, 0, 77, 0]
+
+
+def test_per_cpu_values() -> None:
+    kernel = counting("percpu_hash", cpus=3)
+    run = kernel.programs["count"].run
+    run(packet(1))
+    kernel.cpu = 2
+    assert run(packet(1)).retval == 77
+    assert [int.from_bytes(one, "little") for one in kernel.maps["counts"][1]] == [1, 0, 1]
+    kernel.maps["counts"][1] = [b"\1" + bytes(7), b"\2" + bytes(7), b"\3" + bytes(7)]
+    run(packet(1))
+    assert [int.from_bytes(one, "little") for one in kernel.maps["counts"][1]] == [1, 2, 4]
+
+
+def test_arrays() -> None:
+    kernel = counting("array")
+    run = kernel.programs["count"].run
+    assert [run(packet(n)).retval for n in (3, 3, 4)] == [77, 77, (-7) & 0xFFFFFFFF]
+    counts = kernel.maps["counts"]
+    assert [int.from_bytes(one, "little") for one in counts] == [0, 0, 0, 2]
+    counts[-1] = 9
+    assert int.from_bytes(counts[3], "little") == 9
+    with pytest.raises(IndexError, match="no element 4"):
+        counts[4]
+
+
+def test_an_element_has_an_end() -> None:
+    text = COUNT.format(type="array", entries=4).replace("lock *(u64 *)(r0 +0)", "lock *(u64 *)(r0 +4)")
+    kernel = sim.load(assemble(text))
+    with pytest.raises(SimulationError, match=r"8 bytes at value of map 'counts' \+4, which has 8 bytes"):
+        kernel.programs["count"].run(packet(1))
+
+
+def test_a_deleted_value_stays_until_the_run_ends() -> None:
+    text = """
+    .map m hash key=4 value=8 entries=4
+    .program p xdp
+        *(u32 *)(r10 -4) = 1
+        r6 = r10
+        r6 += -4
+        r1 = map[m]
+        r2 = r6
+        call bpf_map_lookup_elem
+        r7 = r0
+        r1 = map[m]
+        r2 = r6
+        call bpf_map_delete_elem
+        r0 = *(u64 *)(r7 +0)
+        exit
+    """
+    kernel = sim.load(assemble(text))
+    kernel.maps["m"][1] = 42
+    before = len(kernel.memory._regions)
+    assert kernel.programs["p"].run(PACKET).retval == 42
+    assert len(kernel.memory._regions) == before - 1
+
+
+def test_the_longest_prefix_is_found() -> None:
+    text = """
+    .map routes lpm_trie key=8 value=8 entries=8
+    .program p xdp
+        *(u32 *)(r10 -8) = 32
+        r2 = *(u32 *)(r1 +0)
+        r2 = *(u32 *)(r2 +0)
+        *(u32 *)(r10 -4) = r2
+        r1 = map[routes]
+        r2 = r10
+        r2 += -8
+        call bpf_map_lookup_elem
+        if r0 == 0 goto none
+        r0 = *(u64 *)(r0 +0)
+    none:
+        exit
+    """
+    kernel = sim.load(assemble(text))
+    routes = kernel.maps["routes"]
+    for bits, address, value in ((8, "0a000000", 1), (16, "0a010000", 2), (0, "00000000", 9)):
+        routes[bits.to_bytes(4, "little") + bytes.fromhex(address)] = value
+    run = kernel.programs["p"].run
+    found = [run(bytes.fromhex(address) + bytes(60)).retval for address in ("0a020304", "0a010304", "0b000001")]
+    assert found == [1, 2, 9]
+
+
+@pytest.mark.parametrize(("kind", "order"), [("queue", [1, 2, 3]), ("stack", [3, 2, 1])])
+def test_queues_and_stacks(kind: str, order: list[int]) -> None:
+    text = f"""
+    .map q {kind} key=0 value=8 entries=3
+    .program push xdp
+        r2 = *(u32 *)(r1 +0)
+        r2 = *(u32 *)(r2 +0)
+        *(u64 *)(r10 -8) = r2
+        r1 = map[q]
+        r2 = r10
+        r2 += -8
+        r3 = 0
+        call bpf_map_push_elem
+        exit
+    .program pop xdp
+        *(u64 *)(r10 -8) = 0
+        r1 = map[q]
+        r2 = r10
+        r2 += -8
+        call bpf_map_pop_elem
+        if r0 != 0 goto out
+        r0 = *(u64 *)(r10 -8)
+    out:
+        exit
+    """
+    kernel = sim.load(assemble(text))
+    for number in (1, 2, 3):
+        assert kernel.programs["push"].run(packet(number)).retval == 0
+    assert kernel.programs["push"].run(packet(4)).retval == (-7) & 0xFFFFFFFF
+    assert [kernel.programs["pop"].run(PACKET).retval for _ in range(3)] == order
+    assert kernel.programs["pop"].run(PACKET).retval == (-2) & 0xFFFFFFFF
+    kernel.maps["q"].push(7)
+    assert int.from_bytes(kernel.maps["q"].pop(), "little") == 7
+    with pytest.raises(IndexError, match="empty"):
+        kernel.maps["q"].pop()
+
+
+def test_ring_buffers() -> None:
+    text = """
+    .map events ringbuf entries=4096
+    .program p xdp
+        r6 = *(u32 *)(r1 +0)
+        r7 = *(u32 *)(r6 +0)
+        r1 = map[events]
+        r2 = 8
+        r3 = 0
+        call bpf_ringbuf_reserve
+        if r0 == 0 goto full
+        *(u64 *)(r0 +0) = r7
+        r1 = r0
+        r2 = 0
+        if r7 == 2 goto discard
+        call bpf_ringbuf_submit
+        r0 = 0
+        exit
+    discard:
+        call bpf_ringbuf_discard
+        r0 = 1
+        exit
+    full:
+        r0 = 2
+        exit
+    """
+    kernel = sim.load(assemble(text))
+    run = kernel.programs["p"].run
+    assert [run(packet(n)).retval for n in (1, 2, 3)] == [0, 1, 0]
+    events = kernel.maps["events"]
+    assert [int.from_bytes(one, "little") for one in events] == [1, 3]
+    assert list(events) == []
+    assert [run(packet(1)).retval for _ in range(300)].count(2) == events.lost == 300 - 4096 // 16
+
+
+def test_tail_calls_end() -> None:
+    text = """
+    .map next prog_array key=4 value=4 entries=2
+    .program p xdp
+        r2 = map[next]
+        r3 = 0
+        call bpf_tail_call
+        r0 = 5
+        exit
+    .program q xdp
+        r0 = 6
+        exit
+    """
+    kernel = sim.load(assemble(text))
+    assert kernel.programs["p"].run(PACKET).retval == 5
+    kernel.maps["next"][0] = kernel.programs["q"]
+    assert kernel.programs["p"].run(PACKET).retval == 6
+    kernel.maps["next"][0] = kernel.programs["p"]
+    result = kernel.programs["p"].run(PACKET)
+    assert result.retval == 5
+    assert result.steps == 34 * 3 + 2  # 33 tail calls (MAX_TAIL_CALL_CNT), and the one that is refused
+
+
+def test_maps_have_no_inside() -> None:
+    text = ".map m hash key=4 value=8 entries=1\n.program p xdp\n r1 = map[m]\n r0 = *(u64 *)(r1 +0)\n exit"
+    with pytest.raises(SimulationError, match="an access to map 'm' itself"):
+        sim.load(assemble(text)).programs["p"].run(PACKET)
+    text = ".program p xdp\n r2 = r1\n r3 = 0\n call bpf_tail_call\n exit"
+    with pytest.raises(SimulationError, match="is no pointer to a map"):
+        sim.load(assemble(text)).programs["p"].run(PACKET)
+
+
+def test_for_each() -> None:
+    text = """
+    .map m hash key=4 value=8 entries=8
+    .program p xdp
+        *(u64 *)(r10 -8) = 0
+        r1 = map[m]
+        r2 = subprog[add]
+        r3 = r10
+        r3 += -8
+        r4 = 0
+        call bpf_for_each_map_elem
+        r1 = *(u64 *)(r10 -8)
+        r0 *= 1000
+        r0 += r1
+        exit
+    .function add
+        r5 = *(u32 *)(r2 +0)
+        r1 = *(u64 *)(r3 +0)
+        r5 += r1
+        r1 = *(u64 *)(r4 +0)
+        r5 += r1
+        *(u64 *)(r4 +0) = r5
+        r0 = 0
+        exit
+    """
+    kernel = sim.load(assemble(text))
+    for key in (1, 2, 3):
+        kernel.maps["m"][key] = 10 * key
+    assert kernel.programs["p"].run(PACKET).retval == 3066
