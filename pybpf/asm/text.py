@@ -345,6 +345,10 @@ class _Parser:
 
     def load_map(self, match: Match) -> None:
         dst = self._register(match[1])
+        if match[2].startswith("id:"):
+            raise _Unclear(
+                "a map's id only stands in what the kernel has loaded; programs name their maps, or map[fd:N]"
+            )
         source: str | int = int(match[2][3:]) if match[2].startswith("fd:") else match[2]
         if match[3] is None:
             self.code.load_map(dst, source)
@@ -397,7 +401,7 @@ _FORMS: list[tuple[re.Pattern[str], Callable[[_Parser, Match], None]]] = [
         (rf"r0 = \*\((u8|u16|u32) \*\)skb\[(?:(r\d+)(?: \+ (?=.))?)?{_WORD}?\]", _Parser.load_packet),
         (rf"{_REG} = {_WORD} ll", _Parser.load_constant),
         (rf"ld_pseudo\s+{_REG}, (\w+), (\w+)", _Parser.load_pseudo),
-        (rf"{_REG} = map\[([\w.]+|fd:\d+)\](?:\[0\]\+(\w+))?", _Parser.load_map),
+        (rf"{_REG} = map\[([\w.]+|(?:fd|id):\d+)\](?:\[0\]\+(\w+))?", _Parser.load_map),
         (rf"{_REG} = (subprog|ksym)\[([+-]?\w+)\]", _Parser.load_address),
         (rf"lock {_PLACE} (\+=|\|=|&=|\^=) {_REG}", _Parser.atomic),
         (rf"{_REG} = atomic(?:64)?_(fetch_(?:add|or|and|xor)|xchg)\({_MEM}, {_REG}\)", _Parser.fetch),

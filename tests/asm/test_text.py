@@ -131,6 +131,7 @@ def test_directives() -> None:
         ("r1 = *(u65 *)(r1 + 4)", "no type u65"),
         ("r1 = atomic64_xchg((u64 *)(r1 +0), r2)", "source register"),
         ("r1 = xchg_64(r1 + 0, r2)", "source register"),
+        ("r1 = map[id:7]", "programs name their maps"),
         ("BUG_e7", "no such instruction"),
         ("a: a: exit", "label 'a' is there twice"),
         (".nonsense", "no such directive"),
