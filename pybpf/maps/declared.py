@@ -43,6 +43,16 @@ _PLAIN = {int: "s64", float: "double", bool: "_Bool"}
 _NAMES = {"int": "s64", "float": "double", "bool": "_Bool"}
 
 
+def codec_of(declared: Declared) -> Codec:
+    """The codec of one type. Raises BTFError; TypeError for a number of bytes, which is no type."""
+    if isinstance(declared, Codec):
+        return declared
+    if isinstance(declared, int):
+        raise TypeError(f"{declared} is a number of bytes, and no type")
+    types = DeclaredTypes()
+    return types.codec(types.ctype(declared))
+
+
 class ObjectCodec(StructCodec):
     """A struct whose values are objects of a Python class."""
 
