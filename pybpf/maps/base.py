@@ -347,15 +347,6 @@ class Map:
         """How errors name a key or value of this map."""
         return f"{part} of map {self.name!r}" if self.name else part
 
-    def _check_bytes(self, data: Any, size: int, part: str) -> bytes:
-        """The bytes of an untyped key or value. Raises TypeError, ValueError."""
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise TypeError(f"{self._where(part)} has no type information: it takes {size} bytes, not {data!r}")
-        found = bytes(data)
-        if len(found) != size:
-            raise ValueError(f"{self._where(part)} takes {size} bytes, not {len(found)}")
-        return found
-
 
 def size_name(codec: Codec | None, size: int) -> str:
     """A type's name, or how many bytes there are."""
