@@ -140,7 +140,7 @@ class ArrayMap(IndexedMap):
             def get(key: int) -> Any:
                 return decode(memory[key * stride : key * stride + size])
 
-        slow, closed_get = type(self).__getitem__, self._closed_get
+        slow, closed_get = type(self).__getitem__, _closed_get(repr(self))
 
         def getitem(self: Any, key: Any) -> Any:
             return get(key) if key.__class__ is int and 0 <= key < count else slow(self, key)
@@ -149,7 +149,8 @@ class ArrayMap(IndexedMap):
             nonlocal get
             get = closed_get
 
-        self._get, self._forget = get, forget
+        self._get = get
+        self._forget = forget
         self.operators(getitem, type(self).__setitem__)
 
     @property
@@ -163,7 +164,7 @@ class ArrayMap(IndexedMap):
     def _release(self) -> None:
         super()._release()
         if self._is_prepared() and self._memory is not None:
-            self._get = self._closed_get
+            self._get = _closed_get(repr(self))
             self._forget()
             # Another thread may be reading: it holds the memory, which is unmapped when the last one lets go of it.
             self._memory = self._words = None
@@ -207,9 +208,6 @@ class ArrayMap(IndexedMap):
         if self._memory is None:
             return super().get_many(keys, default)
         return [get(self._index(key)) for key in keys]
-
-    def _closed_get(self, key: Any) -> NoReturn:
-        raise ClosedError(f"{self!r} is closed")
 
     def chunks(self, *, values: bool = True, delete: bool = False) -> Iterator[Chunk]:
         if self._memory is None or self.value_size % 8:
@@ -291,6 +289,15 @@ class ArrayMap(IndexedMap):
         """Write zeros to every element."""
         zero = self.values_face.decode(bytes(self.values_face.size))
         self.update((index, zero) for index in range(self.max_entries))
+
+
+def _closed_get(told: str) -> Callable[[int], NoReturn]:
+    """What a closed array reads with."""
+
+    def get(key: int) -> NoReturn:
+        raise ClosedError(f"{told} is closed")
+
+    return get
 
 
 class PerCpuArrayMap(PerCPUMap, ArrayMap):

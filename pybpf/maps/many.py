@@ -210,7 +210,7 @@ def _load(functions: list[Assembler]) -> Object:
 
 
 class Readers:
-    """The readers of one map that nobody uses at the moment.
+    """The readers of one map that nobody uses at the moment: at most as many as threads have read at once.
 
     Attributes:
         kind: of `KINDS` the one that works, None as long as that is not known.
@@ -220,13 +220,12 @@ class Readers:
     def __init__(self, owner: MappingMap) -> None:
         self.kind: tuple[str, bool] | None = None
         self.is_refused = not can_copy(owner)
-        self._owner = owner
         self._free: list[ManyReader] = []
         self._process = os.getpid()
         self._closed = False
 
-    def take(self) -> ManyReader | None:
-        """One for the caller alone, None when there can be none."""
+    def take(self, owner: MappingMap) -> ManyReader | None:
+        """One for the caller alone, None when there can be none. `owner` is always the same map."""
         if self.is_refused:
             return None
         if self._process != os.getpid():  # a forked child shares the memory of those that it has inherited
@@ -235,7 +234,7 @@ class Readers:
         try:
             return self._free.pop()
         except IndexError:
-            return self._make()
+            return self._make(owner)
 
     def give(self, reader: ManyReader) -> None:
         """Give it back."""
@@ -255,10 +254,10 @@ class Readers:
             except IndexError:  # another thread took the last one
                 return
 
-    def _make(self) -> ManyReader | None:
+    def _make(self, owner: MappingMap) -> ManyReader | None:
         for kind in (self.kind,) if self.kind is not None else KINDS:
             try:
-                made = ManyReader(self._owner, kind)
+                made = ManyReader(owner, kind)
             except BPFError:
                 continue
             self.kind = kind
@@ -274,7 +273,7 @@ def get_many(owner: MappingMap, keys: Iterable[Any], default: Any) -> list[Any]:
     if len(wanted) < FEWEST:
         return [owner.get(key, default) for key in wanted]
     readers = _readers(owner)
-    reader = readers.take()
+    reader = readers.take(owner)
     if reader is None:
         return [owner.get(key, default) for key in wanted]
     try:

@@ -7,6 +7,7 @@ import os
 import struct
 import tempfile
 import warnings
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +117,33 @@ def test_forgotten(types: Types) -> None:
     ]
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(number)
+
+
+def test_a_forgotten_map_does_not_wait_for_the_garbage_collector() -> None:
+    """Whatever a map has prepared, nothing of it leads back to it."""
+    made: list[Map] = [
+        HashMap(key="u32", value="u64", max_entries=50),
+        ArrayMap(value="u64", max_entries=50, flags=c.BPF_F_MMAPABLE),
+        ArrayMap(value="struct s { u8 a; }", max_entries=50, flags=c.BPF_F_MMAPABLE),
+        Queue(value="u64", max_entries=5),
+    ]
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            while made:
+                one = made.pop()
+                if isinstance(one, MappingMap):
+                    one[1] = (5,) if one.value_size == 1 else 5
+                    one.get_many(range(50))
+                    list(one.items())
+                number, gone = one.fileno(), weakref.ref(one)
+                del one
+                assert gone() is None
+                with pytest.raises(OSError, match="Bad file"):
+                    os.fstat(number)
+    finally:
+        gc.enable()
 
 
 def test_create_refuses() -> None:
