@@ -10,7 +10,7 @@
 How it measures:
 
 * A *block* is one call of a rival's function that does all of a scenario's operations, some milliseconds long.
-* In each round every rival runs its block (a short one three times, of which the best counts), in another order each
+* In each round every rival runs its block (a short one five times, of which the best counts), in another order each
   time. A ratio is the median over the rounds of the paired ratio, so a machine whose speed drifts favours nobody.
   Times are given as the lower quartile.
 * `prepare` runs before each block and is not timed; `check` gets what the block gave and raises when it is wrong, so
@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "performance.md"
 NOT_MEASURED = float("nan")
 SHORT = 50_000_000
-TRIES = 3
+TRIES = 5
 """A block of less than so many nanoseconds is run so many times in each round, and the shortest counts: on a machine
 that others use too, most rounds would else tell how long they were kept waiting."""
 
