@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from pybpf.explaining.story import CallStory, FieldStory
 
 LONGEST_VALUE = 44
-"""A longer value lets its meaning begin on the next line."""
+"""A longer value does not push the meanings of the others to the right."""
+LOG_LINES = 100
+"""How many lines of a log are told, from its end. (The report of newer kernels alone has some forty.)"""
 
 
 def lines(story: CallStory) -> Iterator[str]:
@@ -37,7 +39,7 @@ def lines(story: CallStory) -> Iterator[str]:
         yield f"     {_field(field, name_width, width)}"
     if story.log:
         yield "     the log says:"
-        for line in story.log.rstrip().splitlines()[-40:]:
+        for line in story.log.rstrip().splitlines()[-LOG_LINES:]:
             yield f"       {line}"
 
 
