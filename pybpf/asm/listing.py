@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pybpf.asm.instruction import Instruction
     from pybpf.btf.reader import BTF
     from pybpf.elf.functions import Function
-    from pybpf.spec import ObjectSpec, ProgramSpec
+    from pybpf.spec import ObjectSpec
 
 
 def source_lines(btf: BTF, rows: Iterable[tuple[int, ...]]) -> dict[int, str]:
@@ -58,19 +58,14 @@ def interleave(lines: Iterable[str], sources: Mapping[int, str]) -> Iterator[str
         yield line
 
 
-def program_lines(spec: ObjectSpec, program: ProgramSpec, *, syntax: str = "kernel") -> Iterator[str]:
-    """The listing of a program of an object file, before any relocation.
+def function_lines(spec: ObjectSpec, function: Function, *, syntax: str = "kernel") -> Iterator[str]:
+    """The listing of a program or subprogram of an object file, before any relocation.
 
     Args:
         spec: the object.
-        program: which of its programs.
+        function: one of its functions.
         syntax: ``"kernel"`` or ``"llvm"``.
     """
-    return function_lines(spec, program.function, syntax=syntax)
-
-
-def function_lines(spec: ObjectSpec, function: Function, *, syntax: str = "kernel") -> Iterator[str]:
-    """The listing of a program or subprogram of an object file; see `program_lines`."""
     if syntax == "llvm":
         lines = llvm.disassemble(function.instructions, byte_order=spec.byte_order, name=function.name)
     else:
