@@ -66,13 +66,19 @@ class Explanation:
         self._is_on = False
 
     def start(self) -> Self:
-        """Begin to tell. Raises OSError when the file cannot be written."""
+        """Begin to tell; a second time does nothing. Raises OSError when the file cannot be written."""
+        if self._is_on:
+            return self
         if self._path is not None:
             self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115  (closed by stop)
         if self._format == "html":
             from pybpf.explaining.page import head
 
-            self._write(head(dry_run=self._dry_run is not None))
+            try:
+                self._write(head(dry_run=self._dry_run is not None))
+            except BaseException:
+                self._close()
+                raise
         add_observer(self._teller)
         if self._dry_run is not None:
             add_observer(self._dry_run)
@@ -87,6 +93,10 @@ class Explanation:
         if self._dry_run is not None:
             remove_observer(self._dry_run)
         remove_observer(self._teller)
+        self._close()
+
+    def _close(self) -> None:
+        """Close the file, if it was opened here."""
         if self._path is not None and self._file is not None:
             self._file.close()
 

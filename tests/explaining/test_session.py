@@ -257,6 +257,12 @@ def test_formats() -> None:
     with pytest.raises(FileNotFoundError), pybpf.explain("/no/such/folder/x.txt"):
         pass
     assert not observers
+    with pytest.raises(OSError, match="No space left"):
+        pybpf.explain("/dev/full", format="html").start()
+    with pybpf.explain(io.StringIO()) as story:
+        story.start()
+        assert len(observers) == 1
+    assert not observers
 
 
 def test_dry_run_sends_nothing(everything: Path) -> None:
