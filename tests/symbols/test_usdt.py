@@ -251,6 +251,7 @@ def test_any_text_as_arguments(text: str, machine: str) -> None:
         assert "argument" in str(error)
 
 
+@pytest.mark.kernel
 def test_registers_are_where_the_kernel_has_them() -> None:
     """struct pt_regs of this kernel, by its own type information."""
     import platform
