@@ -44,14 +44,13 @@ def no_leaked_descriptors(request: pytest.FixtureRequest) -> Iterator[None]:
 
 #: Tests that ask nothing of the kernel: bytes in, values out. The kernel matrix runs them on one kernel of each
 #: architecture. Those among them that look at the running kernel carry the marker `kernel` or are listed below.
-PURE = tuple(
-    """
-    asm/* btf/* elf/* scripts/* events/test_ring.py events/test_perfring.py events/test_types.py explaining/test_fields.py
-    explaining/test_history.py probe/test_probe_answers.py symbols/test_binaries.py symbols/test_ld_cache.py
-    symbols/test_usdt.py verifier/test_advice.py verifier/test_log.py test_built_objects.py test_house.py
-    test_kernels.py test_package.py test_relocation_report.py test_spec.py test_typing.py
-    """.split()
-)
+_PURE = """
+    asm/* btf/* elf/* scripts/* events/test_perfring.py events/test_ring.py events/test_types.py
+    explaining/test_fields.py explaining/test_history.py probe/test_probe_answers.py symbols/test_binaries.py
+    symbols/test_ld_cache.py symbols/test_usdt.py verifier/test_advice.py verifier/test_log.py test_built_objects.py
+    test_house.py test_kernels.py test_package.py test_relocation_report.py test_spec.py test_typing.py
+"""
+PURE = _PURE.split()
 NOT_PURE = ("*/test_*_kernel.py", "btf/test_kernel_btf.py")
 
 
