@@ -68,6 +68,8 @@ def test_python_classes(cls: type) -> None:
         assert made.to_dict() == {-1: value}
         assert list(made.values()) == [value]
         assert made.get_many([-1] * 20) == [value] * 20
+        if not made.info().btf_id:
+            return  # a kernel that knows no floats in BTF (before Linux 5.13) takes the map without types
         with Map.from_id(made.id) as again:
             assert next(iter(again[-1])) == (flow.source if cls is Flow else tuple(vars(flow).values()))
 
