@@ -71,7 +71,6 @@ class PerfRing:
         self._head = control[_HEAD : _HEAD + 8].cast("Q")
         self._tail = control[_TAIL : _TAIL + 8].cast("Q")
         self._uniform = True
-        self._alike = memoryview(bytes(8)).cast("Q")
         self._counts = (self._tail[0], 0, 0, 0)
 
     @property
@@ -193,10 +192,8 @@ class PerfRing:
 
     def _are_alike(self, offset: int, end: int, extent: int, count: int) -> bool:
         """Whether `count` headers, `extent` bytes apart, are those of samples of that size."""
-        header = self._longs[offset >> 3]
-        if self._alike[0] != header:
-            self._alike = memoryview(header.to_bytes(8, byteorder) * BATCH_RECORDS).cast("Q")
-        if self._longs[offset >> 3 : end >> 3 : extent >> 3] == self._alike[:count]:
+        headers = self._longs[offset >> 3 : end >> 3 : extent >> 3]
+        if headers[1:] == headers[:-1]:
             return True
         # The middle of a header tells in which mode the CPU was, and may be another in each.
         lengths = self._shorts[(offset >> 1) + 3 : end >> 1 : extent >> 1].tolist()

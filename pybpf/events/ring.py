@@ -17,8 +17,6 @@ came with Linux 6.19.
 
 from __future__ import annotations
 
-from sys import byteorder
-
 from pybpf.constants import BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT
 from pybpf.events.batch import Batch
 from pybpf.syscall.memory import barrier
@@ -42,9 +40,16 @@ SHORT_RUN = 8
 """Runs of equal records shorter than this are cheaper to walk."""
 
 
-def alike(word: int) -> memoryview:
-    """The same u32 `BATCH_RECORDS` times: one comparison with it checks that many headers."""
-    return memoryview(word.to_bytes(4, byteorder) * BATCH_RECORDS).cast("I")
+def leading(words: memoryview, word: int) -> int:
+    """How many of the words, from the first on, are `word`."""
+    width = 8 * SHORT_RUN
+    while True:
+        some = words[:width].tolist()
+        if some.count(word) != len(some):
+            return next(index for index, one in enumerate(some) if one != word)
+        if width >= len(words):
+            return len(some)
+        width *= 8
 
 
 class Ring:
@@ -61,7 +66,6 @@ class Ring:
     """
 
     __slots__ = (
-        "_alike",
         "_consumer",
         "_counts",
         "_data",
@@ -86,7 +90,6 @@ class Ring:
         self._views = (slots, self._headers, self._data, self._consumer, self._producer)
         self._wrap = (1 << 8 * self._consumer.itemsize) - 1
         self._uniform = True
-        self._alike = alike(0)
         self._counts = (self._consumer[0], 0, 0, 0, 0)
 
     @property
@@ -181,16 +184,11 @@ class Ring:
 
     def _equal(self, first: int, count: int, size: int, step: int) -> int:
         """How many of `count` headers in a row are `size`."""
-        if self._alike[0] != size:
-            self._alike = alike(size)
-        for done in range(0, count, BATCH_RECORDS):
-            some = min(count - done, BATCH_RECORDS)
-            start = first + done * step
-            with self._headers[start : start + some * step : step] as headers:
-                if headers != self._alike[:some]:
-                    # Behind the first other size the stride no longer meets headers: the run ends there.
-                    return done + next((index for index, word in enumerate(headers.tolist()) if word != size), some)
-        return count
+        with self._headers[first : first + count * step : step] as headers:
+            if headers[1:] == headers[:-1]:
+                return count
+            # Behind the first other size the stride no longer meets headers: the run ends there.
+            return leading(headers, size)
 
     def _uniform_batch(self, start: int, first: int, count: int, size: int, step: int, copy: bool) -> Batch:
         extent = 8 * count * step
