@@ -78,6 +78,7 @@ def work(emitters, drain):
         reader = make(emitter, decode=pair, strict=False)
         user = UserRingBuffer(drain)
         shared[:] = [reader, user]
+        everyone.extend(shared)
         for _ in range(30):
             try:
                 emitter.run(20)
@@ -97,7 +98,7 @@ def work(emitters, drain):
         user.close()
 
 
-shared = []
+shared, everyone = [], []
 import warnings
 warnings.simplefilter("ignore")
 with uniform_ring(4096) as one, mixed_ring(8192) as two, perf(payload=12) as three, Drain() as drain:
@@ -109,8 +110,11 @@ with uniform_ring(4096) as one, mixed_ring(8192) as two, perf(payload=12) as thr
         thread.start()
     time.sleep(float(sys.argv[3]))
     stop.set()
-    for thread in threads:
-        thread.join(1)
+    for _ in range(20):
+        for one_of_them in everyone:
+            one_of_them.close()  # a loop over a reader that nobody closes waits for ever
+        for thread in threads:
+            thread.join(0.05)
     touch()
     gc.collect()
     touch()
