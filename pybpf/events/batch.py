@@ -11,7 +11,6 @@ Rules of this module:
 from __future__ import annotations
 
 from _operator import add, length_hint  # the built-in part of `operator`, which takes 0.2 ms to import
-from contextlib import suppress
 from itertools import chain, repeat
 from struct import iter_unpack
 
@@ -251,8 +250,10 @@ class Batch:
             return
         self.data = _GIVEN_BACK
         for view in self._lent:
-            with suppress(BufferError):  # something else uses it, and keeps it
+            try:
                 view.release()
+            except BufferError:  # something else uses it, and keeps it
+                pass
 
 
 _GIVEN_BACK = memoryview(b"")

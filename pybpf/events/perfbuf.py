@@ -12,7 +12,6 @@ Rules of this module:
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from mmap import PAGESIZE
 from struct import pack, unpack
 
@@ -83,8 +82,9 @@ class CpuBuffer:
     def stop(self) -> None:
         """Take it out again."""
         try:
-            with suppress(BPFNotFoundError):  # never put in, or the map's file is gone
-                map_delete_elem(self._map, pack("I", self.cpu))
+            map_delete_elem(self._map, pack("I", self.cpu))
+        except BPFNotFoundError:  # never put in, or the map's file is gone
+            pass
         finally:
             perf_disable(self._pages.fd)
 

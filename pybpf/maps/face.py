@@ -11,7 +11,7 @@ Rules of this module:
 from __future__ import annotations
 
 import sys
-from operator import add, index
+from _operator import add, index  # the built-in part of `operator`, which takes 0.2 ms to import
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - a class
 
