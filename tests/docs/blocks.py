@@ -4,6 +4,7 @@ What a reader does not see stands in HTML comments before a block:
 
     <!-- needs root, feature kprobes -->   where the block cannot run, it is skipped with the probe's reason
     <!-- while /bin/true -->               this command is run again and again while the block runs
+    <!-- in a network namespace -->        of its own, whose loopback interface is up
     <!-- numbers differ -->                before a block of output, or a console: numbers stand for any numbers
     <!-- not run: the reason -->           the block is shown only
 
@@ -27,6 +28,7 @@ from pathlib import Path
 import pytest
 
 from pybpf import probe
+from pybpf.probe.doctor import check_lsm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 300
@@ -89,6 +91,9 @@ def skip_unless(needs: str) -> None:
         elif kind == "little-endian":
             if sys.byteorder != "little":
                 pytest.skip("the block is about little-endian machines")
+        elif kind == "module":  # of security
+            if check_lsm().level == "limit":
+                pytest.skip(check_lsm().what)
         elif kind == "machine":
             if os.uname().machine != name:
                 pytest.skip(f"the block is about {name}")
@@ -147,14 +152,17 @@ def _for_this_machine(code: str) -> str:
     return code if sys.byteorder == "little" else code.replace(".bpf.o", ".eb.bpf.o")
 
 
-def _run(line: list[str], folder: Path, *, text: str = "") -> subprocess.CompletedProcess[str]:
-    """A process in the checkout; what it writes without a path goes to a folder of the test, by TMPDIR."""
+_IN_NAMESPACE = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+
+
+def _run(block: Block, line: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """A process in the checkout, whose temporary files go to a folder of the test."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.run(
-        line,
-        input=text,
+        _IN_NAMESPACE + line if "in" in block.comments else line,
+        stdin=subprocess.DEVNULL,
         cwd=ROOT,
-        env={**os.environ, "PATH": path, "TMPDIR": str(folder), "COLUMNS": "120"},
+        env={**os.environ, "PATH": path, "TMPDIR": str(folder), "COLUMNS": "120", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -167,8 +175,9 @@ def run_python(block: Block, folder: Path) -> None:
     """Run a Python block; what it prints must be the block of output behind it."""
     script = folder / f"{block.page.stem}_{block.line}.py"
     script.write_text(_for_this_machine(block.code))
-    done = _run([sys.executable, "-W", "error", str(script)], folder)
+    done = _run(block, [sys.executable, "-W", "error", str(script)], folder)
     assert done.returncode == 0, done.stdout
+    assert "Exception ignored" not in done.stdout, done.stdout  # a ResourceWarning, say
     if block.output is not None:
         compare(block.output.code, done.stdout, "numbers" in block.output.comments)
 
@@ -180,7 +189,7 @@ def run_console(block: Block, folder: Path) -> None:
         while command.endswith("\\"):
             more, _, expected = expected.partition("\n")
             command = f"{command[:-1]} {more}"
-        done = _run(["bash", "-c", _for_this_machine(command)], folder)
+        done = _run(block, ["bash", "-c", _for_this_machine(command)], folder)
         if expected.strip():
             compare(expected, done.stdout, "numbers" in block.comments)
         else:
