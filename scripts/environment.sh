@@ -2,6 +2,7 @@
 #
 #   environment run     pybpf and what it needs to run
 #   environment test    and what its tests need, Debian packages included
+#   environment docs    what scripts/build-docs needs
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
@@ -53,6 +54,7 @@ environment() {
     case $kind in
     run) "$venv/bin/python" -m pip install -q -e "$root" || return 1 ;;
     test) "$venv/bin/python" -m pip install -q -e "$root[numpy,net]" --group "$root/pyproject.toml:dev" || return 1 ;;
+    docs) "$venv/bin/python" -m pip install -q --group "$root/pyproject.toml:docs" || return 1 ;;
     esac
     rm -f "$venv/.$kind-"*
     touch "$stamp"
