@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from pybpf.sim.memory import ByteOrder, Memory
 
 HEADROOM = 256
-"""Bytes free before a packet (XDP_PACKET_HEADROOM), and at least so many behind it."""
+"""Bytes free before a packet (XDP_PACKET_HEADROOM)."""
+MAX_METADATA = 252
+"""Bytes of metadata before a packet (xdp_metalen_invalid())."""
+FRAME_SIZE = 4096 - 320
+"""Bytes of headroom, packet and room behind it: a page without struct skb_shared_info. Longer packets cannot grow."""
 ETHERNET = 14
 """Bytes of an Ethernet header (ETH_HLEN)."""
 LOOPBACK = 1
@@ -37,6 +41,18 @@ _OF_SOCKET_BUFFERS = _WITH_LINK_HEADER | {
     c.BPF_PROG_TYPE_LWT_SEG6LOCAL,
 }
 
+_WRITABLE = frozenset(
+    {
+        c.BPF_PROG_TYPE_SYSCALL,
+        c.BPF_PROG_TYPE_CGROUP_SOCK,
+        c.BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+        c.BPF_PROG_TYPE_CGROUP_SOCKOPT,
+        c.BPF_PROG_TYPE_CGROUP_SYSCTL,
+        c.BPF_PROG_TYPE_SOCK_OPS,
+    }
+)
+"""Types without a packet whose context has fields that programs may write to; which ones is not checked."""
+
 
 class Packet(Region):
     """A packet with room around it. `start` and `end` are offsets in `data`; `meta` is where metadata begins."""
@@ -44,7 +60,7 @@ class Packet(Region):
     __slots__ = ("end", "meta", "start")
 
     def __init__(self, content: bytes) -> None:
-        super().__init__("packet", bytearray(bytes(HEADROOM) + content + bytes(HEADROOM + len(content))))
+        super().__init__("packet", bytearray(bytes(HEADROOM) + content).ljust(FRAME_SIZE, b"\0"))
         self.start = self.meta = HEADROOM
         self.end = HEADROOM + len(content)
 
@@ -56,6 +72,12 @@ class Packet(Region):
     @property
     def origin(self) -> int:
         return self.start
+
+    def shift(self, metadata: int) -> None:
+        """Make the first bytes metadata, and put them into the headroom."""
+        self.data[self.start - metadata :] = self.data[self.start :] + bytes(metadata)
+        self.meta = self.start - metadata
+        self.end -= metadata
 
     @property
     def content(self) -> bytes:
@@ -78,20 +100,28 @@ class Context(Region):
         self.header = header
         layout = CONTEXTS.get(name, {})
         self._pointers = {layout[field][0]: field for field in ("data", "data_end", "data_meta") if field in layout}
+        if packet is None:
+            self._pointers.clear()
 
     def load(self, offset: int, size: int, byte_order: ByteOrder) -> int:
-        field = self._pointers.get(offset)
+        place = self._pointer_at(offset, size)
         packet = self.packet
-        if field is None or packet is None:
+        if place is None or packet is None:
             return super().load(offset, size, byte_order)
-        if size != 4:
-            raise SimulationError(f"{size} bytes of the pointer at ctx {offset:+d}, which is loaded with 4")
+        if size != 4 or place != offset:
+            raise SimulationError(f"{size} bytes at ctx {offset:+d}: the pointer at {place:+d} is loaded with 4")
+        field = self._pointers[place]
         return packet.base + {"data": packet.start, "data_end": packet.end, "data_meta": packet.meta}[field]
 
     def store(self, offset: int, size: int, value: int, byte_order: ByteOrder) -> None:
-        if offset in self._pointers:
-            raise SimulationError(f"a write to the pointer at ctx {offset:+d}")
+        place = self._pointer_at(offset, size)
+        if place is not None:
+            raise SimulationError(f"a write to the pointer at ctx {place:+d}")
         super().store(offset, size, value, byte_order)
+
+    def _pointer_at(self, offset: int, size: int) -> int | None:
+        """Where the pointer lies that an access touches, if it touches one."""
+        return next((place for place in self._pointers if place < offset + size and offset < place + 4), None)
 
 
 def make_context(type_number: int, data: bytes | None, ctx: bytes | None, memory: Memory) -> Context:
@@ -108,7 +138,7 @@ def make_context(type_number: int, data: bytes | None, ctx: bytes | None, memory
         if data:
             raise ValueError("this type of program has no packet; give `ctx`")
         made = Context(ctx or b"")
-        made.writable = type_number == c.BPF_PROG_TYPE_SYSCALL
+        made.writable = type_number in _WRITABLE
     memory.map(made)
     return made
 
@@ -121,6 +151,11 @@ def _xdp(content: bytes, ctx: bytes | None, memory: Memory) -> Context:
     if ctx is None:
         _put(given, layout["ingress_ifindex"], LOOPBACK, memory.byte_order)
     packet = Packet(content)
+    offset, size = layout["data"]
+    metadata = int.from_bytes(given[offset : offset + size], memory.byte_order)
+    if metadata % 4 or metadata > min(MAX_METADATA, len(content) - ETHERNET):
+        raise ValueError(f"`data` of the context says that {metadata} bytes of {len(content)} are metadata")
+    packet.shift(metadata)
     memory.map(packet)
     return Context(bytes(given), packet, "xdp_md")
 
@@ -142,7 +177,6 @@ def _socket_buffer(type_number: int, content: bytes, ctx: bytes | None, memory: 
         given[layout["protocol"][0] : layout["protocol"][0] + 4] = b"\0\0" + content[12:14]
     if ctx is None:
         _put(given, layout["ifindex"], LOOPBACK, order)
-        _put(given, layout["ingress_ifindex"], LOOPBACK, order)
     memory.map(packet)
     return Context(bytes(given), packet, "__sk_buff", header)
 

@@ -199,10 +199,10 @@ class CPU:
 
     def _pop(self) -> None:
         result = self.registers[0]
-        frame = self.frames.pop()
-        self.memory.unmap(frame.stack)
         if result is None:
             raise SimulationError("r0 has no value at exit")
+        frame = self.frames.pop()
+        self.memory.unmap(frame.stack)
         if not self.frames:
             self.done, self.result = True, result
             return
@@ -219,13 +219,16 @@ class CPU:
 
     @property
     def frame(self) -> Frame:
+        """The one that runs. Raises SimulationError when the program has ended."""
+        if not self.frames:
+            raise SimulationError("the program has ended")
         return self.frames[-1]
 
     # Stepping
 
     def step(self) -> None:
         """Execute one instruction. Raises SimulationError; `frame` is then still the one of that instruction."""
-        frame = self.frames[-1]
+        frame = self.frame
         code = frame.code
         index = frame.pc
         insn = code.instructions[index] if 0 <= index < len(code.instructions) else None
@@ -389,20 +392,20 @@ class CPU:
     def _store(self, insn: Instruction, frame: Frame) -> None:
         size = _SIZES[insn.code & 0x18]
         mode = insn.code & _MODE
-        address = self.read(insn.dst) + insn.off & MASK64
         if mode == _ATOMIC and insn.code & 7 == STX:
-            self._atomic(insn, address, size)
+            self._atomic(insn, size)
         elif mode == _MEM:
             value = self.read(insn.src) if insn.code & 7 == STX else insn.imm
-            self.memory.store(address, size, value & ((1 << 8 * size) - 1))
+            self.memory.store(self.read(insn.dst) + insn.off & MASK64, size, value & ((1 << 8 * size) - 1))
         else:
             raise SimulationError(f"opcode {insn.code:#04x} is no instruction")
 
-    def _atomic(self, insn: Instruction, address: int, size: int) -> None:
+    def _atomic(self, insn: Instruction, size: int) -> None:
         mask = (1 << 8 * size) - 1
-        if insn.imm == _LOAD_ACQUIRE:
+        if insn.imm == _LOAD_ACQUIRE:  # the only one whose dst is no address
             self.write(insn.dst, self.memory.load(self.read(insn.src) + insn.off & MASK64, size))
             return
+        address = self.read(insn.dst) + insn.off & MASK64
         src = self.read(insn.src) & mask
         if insn.imm == _STORE_RELEASE:
             self.memory.store(address, size, src)

@@ -16,14 +16,14 @@ import errno
 
 from pybpf import constants as c
 from pybpf.errors import SimulationError
-from pybpf.sim.context import HEADROOM, Packet
+from pybpf.sim.context import ETHERNET, MAX_METADATA, Packet
 from pybpf.sim.cpu import MASK32, MASK64, MAX_TAIL_CALLS, signed
 from pybpf.sim.maps import BloomMap, EventMap, QueueMap, SimMap, ThingMap
 from pybpf.sim.text import format_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
     from typing import Any
 
     from pybpf.sim.kernel import Run
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 MAX_LOOPS = 8 << 20
 """BPF_MAX_LOOPS (include/linux/bpf.h)."""
-TC_ACT_REDIRECT = 7
+TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
 """include/uapi/linux/pkt_cls.h."""
+XDP_FRAME_SIZE = 40
+"""Bytes of the headroom that struct xdp_frame takes."""
 
 HELPERS: dict[str, Callable[..., Any]] = {}
 """Name without ``bpf_`` -> the function."""
@@ -162,12 +164,16 @@ def tail_call(run: Run, context: int, map: int, number: int) -> int | None:
 
 @helper("ringbuf_output")
 def ringbuf_output(run: Run, map: int, data: int, size: int, flags: int) -> int:
-    return int(_map(run, map, EventMap).output(run.memory.read(data, size)))
+    record = run.memory.read(data, size)
+    if flags & ~(c.BPF_RB_NO_WAKEUP | c.BPF_RB_FORCE_WAKEUP):
+        return -errno.EINVAL
+    return int(_map(run, map, EventMap).output(record))
 
 
 @helper("ringbuf_reserve")
 def ringbuf_reserve(run: Run, map: int, size: int, flags: int) -> int:
-    return int(_map(run, map, EventMap).reserve(size))
+    found = _map(run, map, EventMap)
+    return 0 if flags else int(found.reserve(size))
 
 
 @helper("ringbuf_submit")
@@ -187,30 +193,45 @@ def perf_event_output(run: Run, context: int, map: int, flags: int, data: int, s
     record = run.memory.read(data, size)
     more = flags >> 32 & 0xFFFFF
     if more and run.context.packet is not None:  # the beginning of the packet goes with it
-        record += run.context.packet.content[:more]
+        content = run.context.packet.content
+        if more > len(content):
+            return -errno.EFAULT
+        record += content[:more]
     return int(_map(run, map, EventMap).output(record))
 
 
 @helper("trace_printk")
 def trace_printk(run: Run, text: int, size: int, *values: int) -> int:
-    return run.print(run.memory.read_text(text, size), values)
+    return _print(run, text, size, values)
 
 
 @helper("trace_vprintk")
 def trace_vprintk(run: Run, text: int, size: int, data: int, length: int) -> int:
-    return run.print(run.memory.read_text(text, size), _words(run, data, length))
+    words = _words(run, data, length)
+    return -errno.EINVAL if words is None else _print(run, text, size, words)
+
+
+def _print(run: Run, text: int, size: int, values: Sequence[int | None]) -> int:
+    shown, end, _ = run.memory.read(text, size).partition(b"\0")
+    return run.print(shown, values) if end else -errno.EINVAL
 
 
 @helper("snprintf")
 def snprintf(run: Run, out: int, size: int, text: int, data: int, length: int) -> int:
     words = _words(run, data, length)
-    made = format_text(run.memory.read_text(text, 1 << 12), words, run.memory) + b"\0"
+    made = None if words is None else format_text(run.memory.read_text(text, 1 << 12), words, run.memory)
+    if made is None:
+        return -errno.EINVAL
+    made += b"\0"
     if size:
         run.memory.write(out, made[: size - 1] + b"\0" if len(made) > size else made)
     return len(made)
 
 
-def _words(run: Run, data: int, length: int) -> list[int]:
+def _words(run: Run, data: int, length: int) -> list[int] | None:
+    """The values of a format; None when their number is refused (MAX_BPRINTF_VARARGS)."""
+    if length % 8 or length > 12 * 8:
+        return None
     raw = run.memory.read(data, length) if length else b""
     return [int.from_bytes(raw[at : at + 8], run.memory.byte_order) for at in range(0, len(raw), 8)]
 
@@ -255,7 +276,8 @@ def get_current_uid_gid(run: Run) -> int:
 
 @helper("get_current_comm")
 def get_current_comm(run: Run, out: int, size: int) -> int:
-    run.memory.write(out, run.kernel.comm.encode()[: size - 1].ljust(size, b"\0"))
+    run.memory.clear(out, size)
+    run.memory.write(out, run.kernel.comm.encode()[: max(size - 1, 0)])
     return 0
 
 
@@ -290,9 +312,7 @@ def probe_read(run: Run, out: int, size: int, address: int) -> int:
     try:
         run.memory.write(out, run.memory.read(address, size))
     except SimulationError:
-        if run.memory.find(out) is None:
-            raise
-        run.memory.write(out, bytes(size))
+        run.memory.clear(out, size)
         return -errno.EFAULT
     return 0
 
@@ -302,7 +322,7 @@ def probe_read_str(run: Run, out: int, size: int, address: int) -> int:
     try:
         text = run.memory.read_text(address, size)
     except SimulationError:
-        run.memory.write(out, bytes(size))
+        run.memory.clear(out, size)
         return -errno.EFAULT
     text = text[: size - 1] + b"\0" if size else b""
     run.memory.write(out, text)
@@ -311,12 +331,9 @@ def probe_read_str(run: Run, out: int, size: int, address: int) -> int:
 
 @helper("strncmp")
 def strncmp(run: Run, first: int, size: int, second: int) -> int:
-    a = run.memory.read(first, size).partition(b"\0")[0]
-    b = run.memory.read_text(second, size)
-    for one, other in zip(a.ljust(size, b"\0"), b.ljust(size, b"\0"), strict=True):
-        if one != other or not one:
-            return one - other
-    return 0
+    one = run.memory.read(first, size).partition(b"\0")[0]
+    other = run.memory.read_text(second, size)
+    return (one > other) - (one < other)
 
 
 @helper("strtol")
@@ -360,9 +377,13 @@ def _to_number(run: Run, text: int, size: int, flags: int, out: int, is_signed: 
 def csum_diff(run: Run, old: int, old_size: int, new: int, new_size: int, seed: int) -> int:
     """The difference of two Internet checksums, folded to 16 bits as kernels from 6.13 on do it on every machine."""
     order = run.memory.byte_order
-    total = _add32(seed & MASK32, _sum16(run.memory.read(new, new_size) if new_size else b"", order))
-    if old_size:
-        total = _add32(total, _sum16(run.memory.read(old, old_size), order) ^ MASK32)
+    total = seed & MASK32
+    less = _sum16(run.memory.read(old, old_size), order)
+    if new_size:
+        total = _add32(total, _sum16(run.memory.read(new, new_size), order))
+        total = _add32(total, less ^ MASK32) if old_size else total
+    elif old_size:  # not the same for sums of 0, which ones' complement has twice
+        total = _add32(total ^ MASK32, less) ^ MASK32
     return (total + (total >> 16 | total << 16 & MASK32) & MASK32) >> 16
 
 
@@ -393,7 +414,7 @@ def skb_load_bytes(run: Run, context: int, offset: int, out: int, size: int) -> 
     if offset + size > len(content):
         if not run.is_skb:
             return -errno.EINVAL
-        run.memory.write(out, bytes(size))
+        run.memory.clear(out, size)
         return -errno.EFAULT
     run.memory.write(out, content[offset : offset + size])
     return 0
@@ -431,10 +452,12 @@ def xdp_get_buff_len(run: Run, context: int) -> int:
 @helper("xdp_adjust_head")
 def xdp_adjust_head(run: Run, context: int, delta: int) -> int:
     packet = _packet(run)
+    size = packet.start - packet.meta  # metadata moves along
     start = packet.start + signed(delta, 32)
-    if start < HEADROOM - 216 or start > packet.end - 14:  # struct xdp_frame takes 40 bytes of the headroom
+    if start < XDP_FRAME_SIZE + size or start > packet.end - ETHERNET:
         return -errno.EINVAL
-    packet.start = packet.meta = start
+    packet.data[start - size : start] = packet.data[packet.meta : packet.start]
+    packet.start, packet.meta = start, start - size
     return 0
 
 
@@ -442,7 +465,7 @@ def xdp_adjust_head(run: Run, context: int, delta: int) -> int:
 def xdp_adjust_tail(run: Run, context: int, delta: int) -> int:
     packet = _packet(run)
     end = packet.end + signed(delta, 32)
-    if end > len(packet.data) or end < packet.start + 14:
+    if end > len(packet.data) or end < packet.start + ETHERNET:
         return -errno.EINVAL
     if end > packet.end:
         packet.data[packet.end : end] = bytes(end - packet.end)
@@ -454,11 +477,9 @@ def xdp_adjust_tail(run: Run, context: int, delta: int) -> int:
 def xdp_adjust_meta(run: Run, context: int, delta: int) -> int:
     packet = _packet(run)
     meta = packet.meta + signed(delta, 32)
-    if meta < 40:
+    if not XDP_FRAME_SIZE <= meta <= packet.start:
         return -errno.EINVAL
-    if meta > packet.start:
-        return -errno.EINVAL
-    if (packet.start - meta) % 4 or packet.start - meta > 252:
+    if (packet.start - meta) % 4 or packet.start - meta > MAX_METADATA:
         return -errno.EACCES
     packet.meta = meta
     return 0
@@ -466,8 +487,11 @@ def xdp_adjust_meta(run: Run, context: int, delta: int) -> int:
 
 @helper("redirect")
 def redirect(run: Run, interface: int, flags: int) -> int:
+    is_xdp = run.program.spec.type_number == c.BPF_PROG_TYPE_XDP
+    if flags & ~(0 if is_xdp else c.BPF_F_INGRESS):
+        return c.XDP_ABORTED if is_xdp else TC_ACT_SHOT
     run.redirect = interface & MASK32
-    return c.XDP_REDIRECT if run.program.spec.type_number == c.BPF_PROG_TYPE_XDP else TC_ACT_REDIRECT
+    return c.XDP_REDIRECT if is_xdp else TC_ACT_REDIRECT
 
 
 @helper("redirect_map")

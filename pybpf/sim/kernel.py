@@ -16,8 +16,10 @@ Rules of this module:
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from random import Random
+from types import FunctionType, GeneratorType
 
 from pybpf import constants as c
 from pybpf.asm.classic.names import SKF_LL_OFF, SKF_NET_OFF
@@ -25,7 +27,7 @@ from pybpf.errors import ObjectError, SimulationError
 from pybpf.sim.code import Linker
 from pybpf.sim.context import ETHERNET, make_context
 from pybpf.sim.cpu import CPU, MASK32
-from pybpf.sim.helpers import HELPERS
+from pybpf.sim.helpers import HELPERS, tail_call
 from pybpf.sim.maps import ArrayMap, EventMap, SimMap, World, make_map
 from pybpf.sim.memory import Handle, Memory, Region
 from pybpf.sim.text import format_text
@@ -124,20 +126,24 @@ class Run:
 
     def _called(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         """With this run first, and only so many registers as it takes."""
-        takes = function.__code__.co_argcount - 1
-        takes_more = bool(function.__code__.co_flags & 4)
+        takes, takes_more = _arity(function)
 
         def call(cpu: CPU, *registers: int | None) -> Any:
             for index, value in enumerate(registers[:takes]):
                 if value is None:
                     raise SimulationError(f"r{index + 1} has no value at the call of {name}()")
-            return function(self, *(registers if takes_more else registers[:takes]))
+            result = function(self, *(registers if takes_more else registers[:takes]))
+            if not isinstance(result, int | GeneratorType) and function is not tail_call:
+                raise SimulationError(f"{name}() gave {result!r}, not a number for r0")
+            return result
 
         return call
 
     def print(self, text: bytes, values: Sequence[int | None]) -> int:
-        made = format_text(text, values, self.memory).decode("utf-8", "backslashreplace")
-        self.printed.append(made.rstrip("\n"))
+        made = format_text(text, values, self.memory)
+        if made is None:
+            return -errno.EINVAL
+        self.printed.append(made.decode("utf-8", "backslashreplace").rstrip("\n"))
         return len(made)
 
     @contextmanager
@@ -179,8 +185,9 @@ class Run:
         packet = self.context.packet
         data = b""
         if packet is not None:
-            start = packet.start - self.context.header if self.is_skb else packet.meta  # metadata of XDP goes along
-            data = bytes(packet.data[start : packet.end])
+            # The kernel puts zeros for the link header that a program does not see; metadata of XDP goes along.
+            start = packet.start if self.is_skb else packet.meta
+            data = bytes(self.context.header) + bytes(packet.data[start : packet.end])
         cpu = self.cpu
         return RunResult(cpu.result, data, bytes(self.context.data), cpu.steps, self.redirect, self.printed)
 
@@ -191,6 +198,17 @@ class Run:
         if self.context.packet is not None:
             self.memory.unmap(self.context.packet)
         self.kernel.tidy()
+
+
+def _arity(function: Callable[..., Any]) -> tuple[int, bool]:
+    """How many registers a helper takes after the run, and whether it takes all that there are."""
+    if type(function) is FunctionType:
+        code = function.__code__
+        return code.co_argcount - 1, bool(code.co_flags & 4)
+    from inspect import signature
+
+    kinds = [one.kind for one in signature(function).parameters.values()]
+    return sum(kind <= 1 for kind in kinds) - 1, 2 in kinds  # positional or either way; *arguments
 
 
 class Program:
@@ -267,6 +285,7 @@ class Kernel(World):
 
     Raises:
         ObjectError: the object cannot be linked.
+        ValueError: `cpus` is less than 1.
         RelocationError: a CO-RE relocation fails for `btf`.
         SimulationError: a program needs what is not there.
     """
@@ -284,7 +303,9 @@ class Kernel(World):
     ) -> None:
         self.spec = spec
         self.memory = Memory(spec.byte_order)
-        self.cpus, self.cpu = cpus, 0
+        if cpus < 1:
+            raise ValueError(f"a kernel has at least one CPU, not {cpus}")
+        self.cpus = cpus
         self.clock_ns, self.tick_ns = 1_000_000_000, 0
         self.hz = 250
         self.random = Random(0)
@@ -299,6 +320,7 @@ class Kernel(World):
         self.coverage: Coverage | None = None
         self._symbols = dict(symbols or {})
         self._forgotten: list[Region] = []
+        self._added: list[SimMap] = []
         self._settings = dict(kconfig or {})
         self.maps: dict[str, Any] = {
             one.name: make_map(self, one, one.btf or spec.btf) for one in spec.maps.values() if one.struct_ops is None
@@ -345,14 +367,16 @@ class Kernel(World):
 
     def ring_of(self, record: int) -> EventMap:
         """The ring buffer that a record was reserved from. Raises SimulationError."""
-        for one in self.maps.values():
+        for one in (*self.maps.values(), *self._added):
             if isinstance(one, EventMap) and one.owns(record):
                 return one
         raise SimulationError(f"{record:#x} is no record of a ring buffer")
 
     def add_map(self, spec: Any) -> SimMap:
         """Make one more map, to put into a map of maps."""
-        return make_map(self, spec, spec.btf or self.spec.btf)
+        made = make_map(self, spec, spec.btf or self.spec.btf)
+        self._added.append(made)
+        return made
 
     # What a test sets
 

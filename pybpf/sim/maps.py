@@ -31,12 +31,27 @@ if TYPE_CHECKING:
     from pybpf.sim.memory import Memory
 
 
+_FLAGS = frozenset({c.BPF_ANY, c.BPF_NOEXIST, c.BPF_EXIST})
+"""Those of an update: BPF_F_LOCK needs a lock in the value, which is not simulated."""
+
+
 class World:
     """What maps need of the simulated kernel: its memory, its number of CPUs, and on which of them programs run."""
 
     memory: Memory
     cpus: int
-    cpu: int
+    _cpu = 0
+
+    @property
+    def cpu(self) -> int:
+        """The CPU on which programs run. Setting it raises ValueError when there is none of that number."""
+        return self._cpu
+
+    @cpu.setter
+    def cpu(self, number: int) -> None:
+        if not 0 <= number < self.cpus:
+            raise ValueError(f"there is no CPU {number}: the simulated kernel has {self.cpus}")
+        self._cpu = number
 
     def forget(self, region: Region) -> None:
         """Take memory away when the run is over."""
@@ -84,9 +99,11 @@ class SimMap:
 
     def lookup_on(self, key: bytes, cpu: int) -> int:
         """Like `lookup` on another CPU."""
+        if not 0 <= cpu < self.world.cpus:
+            return 0
         before, self.world.cpu = self.world.cpu, cpu
         try:
-            return self.lookup(key) if 0 <= cpu < self.world.cpus else 0
+            return self.lookup(key)
         finally:
             self.world.cpu = before
 
@@ -96,7 +113,7 @@ class SimMap:
     def delete(self, key: bytes) -> int:
         raise SimulationError(f"nothing can be deleted from map {self.name!r} ({self.spec.type_name})")
 
-    def elements(self) -> list[tuple[bytes, int]]:
+    def elements(self) -> Iterator[tuple[bytes, int]]:
         """The keys, and the addresses of their values, for bpf_for_each_map_elem()."""
         raise SimulationError(f"map {self.name!r} ({self.spec.type_name}) cannot be iterated over")
 
@@ -105,11 +122,16 @@ class SimMap:
     def _encode(self, made: Codec | None, size: int, value: Any, what: str) -> bytes:
         if made is not None:
             return made.encode(value, f"{what} of map {self.name!r}")
+        where = f"{what} of map {self.name!r}"
         if isinstance(value, int) and size in (1, 2, 4, 8):
+            if not -(1 << 8 * size - 1) <= value < 1 << 8 * size:
+                raise OverflowError(f"{where} has {size} bytes, {value} does not fit")
             return value.to_bytes(size, self._order, signed=value < 0)
+        if not isinstance(value, bytes | bytearray | memoryview):
+            raise TypeError(f"{where} has no type information: it takes {size} bytes, not {value!r}")
         data = bytes(value)
         if len(data) != size:
-            raise ValueError(f"{what} of map {self.name!r} has {size} bytes, not {len(data)}")
+            raise ValueError(f"{where} has {size} bytes, not {len(data)}")
         return data
 
     def _decode(self, made: Codec | None, data: bytes) -> Any:
@@ -125,9 +147,13 @@ class _Mapping(SimMap):
     def _find(self, key: Any) -> bytes:
         return self._encode(self._key, self.key_size, key, "a key")
 
+    def peek(self, key: bytes) -> int:
+        """What `lookup` gives, without being a use of the element: so the system call finds it."""
+        raise AssertionError("a subclass gives it")
+
     def _read(self, key: bytes) -> Any:
         """The value of a key that is there. Raises KeyError."""
-        address = self.lookup(key)
+        address = self.peek(key)
         if not address:
             raise KeyError
         return self._decode(self._value, self.world.memory.read(address, self.value_size))
@@ -155,7 +181,7 @@ class _Mapping(SimMap):
             raise KeyError(key)
 
     def __contains__(self, key: Any) -> bool:
-        return bool(self.lookup(self._find(key)))
+        return bool(self.peek(self._find(key)))
 
     def __iter__(self) -> Iterator[Any]:
         return iter([self._decode(self._key, key) for key in self.keys_of()])
@@ -198,21 +224,27 @@ class HashMap(_Mapping):
         return [self._new_value(value)]
 
     def lookup(self, key: bytes) -> int:
-        slot = self._slots.get(key)
-        if slot is None:
-            return 0
-        if self._is_lru:
+        address = self.peek(key)
+        if address and self._is_lru:
             self._slots.move_to_end(key)
-        return self._slot(slot).base
+        return address
+
+    def peek(self, key: bytes) -> int:
+        slot = self._slots.get(key)
+        return 0 if slot is None else self._slot(slot).base
 
     def update(self, key: bytes, value: bytes, flags: int) -> int:
         slot = self._slots.get(key)
-        if flags & 3 == c.BPF_NOEXIST and slot is not None:
+        if flags not in _FLAGS:
+            return -errno.EINVAL
+        if flags == c.BPF_NOEXIST and slot is not None:
             return -errno.EEXIST
-        if flags & 3 == c.BPF_EXIST and slot is None:
+        if flags == c.BPF_EXIST and slot is None:
             return -errno.ENOENT
         if slot is not None:
             self._slot(slot).data[:] = value
+            if self._is_lru:
+                self._slots.move_to_end(key)
             return 0
         if len(self._slots) >= self.max_entries:
             if not self._is_lru:
@@ -229,8 +261,10 @@ class HashMap(_Mapping):
             self.world.forget(region)
         return 0
 
-    def elements(self) -> list[tuple[bytes, int]]:
-        return [(key, self._slot(slot).base) for key, slot in self._slots.items()]
+    def elements(self) -> Iterator[tuple[bytes, int]]:
+        for key, slot in list(self._slots.items()):
+            if self._slots.get(key) is slot:  # it may have been deleted in the meantime
+                yield key, self._slot(slot).base
 
     def keys_of(self) -> list[bytes]:
         return list(self._slots)
@@ -249,7 +283,7 @@ class PerCPUHashMap(HashMap):
         return [self._decode(self._value, bytes(one.data)) for one in self._slots[key]]
 
     def put(self, key: Any, value: Any, flags: int = 0) -> None:
-        values = value if isinstance(value, list) else [value] * self.world.cpus
+        values = _for_cpus(value, self.world.cpus, self.name)
         data = [self._encode(self._value, self.value_size, one, "a value") for one in values]
         raw = self._find(key)
         result = self.update(raw, data[self.world.cpu], flags)
@@ -262,22 +296,43 @@ class PerCPUHashMap(HashMap):
 class TrieMap(HashMap):
     """Longest-prefix-match tries. A lookup finds the longest prefix that covers the key."""
 
-    def lookup(self, key: bytes) -> int:
-        bits = int.from_bytes(key[:4], self._order)
-        best, longest = 0, -1
+    def _covering(self, key: bytes) -> tuple[bytes, int]:
+        """The longest prefix that covers a key, and how long it is; -1 when none does."""
+        bits = self._bits(key)
+        best, longest = key, -1
         wanted = int.from_bytes(key[4:], "big")
         width = 8 * (self.key_size - 4)
-        for known, slot in self._slots.items():
-            prefix = int.from_bytes(known[:4], self._order)
+        for known in self._slots if bits <= width else ():
+            prefix = self._bits(known)
             if longest < prefix <= bits and not (wanted ^ int.from_bytes(known[4:], "big")) >> (width - prefix):
-                best, longest = slot[0].base, prefix
-        return best
+                best, longest = known, prefix
+        return best, longest
+
+    def _bits(self, key: bytes) -> int:
+        return int.from_bytes(key[:4], self._order)
+
+    def _same(self, key: bytes) -> bytes:
+        """The key that is there and has the same prefix: what is beyond it does not count."""
+        known, bits = self._covering(key)
+        return known if bits == self._bits(key) else key
+
+    def peek(self, key: bytes) -> int:
+        known, bits = self._covering(key)
+        return self._slots[known][0].base if bits >= 0 else 0
 
     def update(self, key: bytes, value: bytes, flags: int) -> int:
-        if int.from_bytes(key[:4], self._order) > 8 * (self.key_size - 4):
+        if self._bits(key) > 8 * (self.key_size - 4):
             return -errno.EINVAL
-        result = super().update(key, value, flags)
+        known = self._same(key)
+        result = super().update(known, value, flags)
+        if not result and known != key:  # the kernel keeps the key that was written last
+            self._slots[key] = self._slots.pop(known)
         return -errno.ENOSPC if result == -errno.E2BIG else result
+
+    def delete(self, key: bytes) -> int:
+        if self._bits(key) > 8 * (self.key_size - 4):
+            return -errno.EINVAL
+        return super().delete(self._same(key))
 
 
 class ArrayMap(SimMap):
@@ -316,9 +371,11 @@ class ArrayMap(SimMap):
 
     def update(self, key: bytes, value: bytes, flags: int) -> int:
         index = int.from_bytes(key, self._order)
+        if flags not in _FLAGS:
+            return -errno.EINVAL
         if index >= self.max_entries:
             return -errno.E2BIG
-        if flags & 3 == c.BPF_NOEXIST:
+        if flags == c.BPF_NOEXIST:
             return -errno.EEXIST
         start = index * self._stride
         self._here.data[start : start + self.value_size] = value
@@ -327,11 +384,9 @@ class ArrayMap(SimMap):
     def delete(self, key: bytes) -> int:
         return -errno.EINVAL
 
-    def elements(self) -> list[tuple[bytes, int]]:
-        return [
-            (index.to_bytes(4, self._order), self._here.base + index * self._stride)
-            for index in range(self.max_entries)
-        ]
+    def elements(self) -> Iterator[tuple[bytes, int]]:
+        for index in range(self.max_entries):
+            yield index.to_bytes(4, self._order), self._here.base + index * self._stride
 
     def _index(self, index: int) -> int:
         place = index + self.max_entries if index < 0 else index
@@ -375,9 +430,10 @@ class PerCPUArrayMap(ArrayMap):
 
     def __setitem__(self, index: int, value: Any) -> None:
         start = self._index(index)
-        values = value if isinstance(value, list) else [value] * len(self._tables)
-        for table, one in zip(self._tables, values, strict=True):
-            table.data[start : start + self.value_size] = self._encode(self._value, self.value_size, one, "a value")
+        values = _for_cpus(value, self.world.cpus, self.name)
+        data = [self._encode(self._value, self.value_size, one, "a value") for one in values]
+        for table, one in zip(self._tables, data, strict=True):
+            table.data[start : start + self.value_size] = one
 
 
 class QueueMap(SimMap):
@@ -389,8 +445,10 @@ class QueueMap(SimMap):
         self.values: list[bytes] = []
 
     def push_bytes(self, value: bytes, flags: int) -> int:
+        if flags not in (c.BPF_ANY, c.BPF_EXIST):
+            return -errno.EINVAL
         if len(self.values) >= self.max_entries:
-            if not flags & c.BPF_EXIST:
+            if flags != c.BPF_EXIST:
                 return -errno.E2BIG
             del self.values[0]
         self.values.append(value)
@@ -429,6 +487,8 @@ class BloomMap(QueueMap):
     """Bloom filters, here without false positives."""
 
     def push_bytes(self, value: bytes, flags: int) -> int:
+        if flags:
+            return -errno.EINVAL
         self.values.append(value)
         return 0
 
@@ -437,6 +497,9 @@ class BloomMap(QueueMap):
 
     def __contains__(self, value: Any) -> bool:
         return self.contains(self._encode(self._value, self.value_size, value, "a value"))
+
+
+_OF_MAPS = frozenset({c.BPF_MAP_TYPE_ARRAY_OF_MAPS, c.BPF_MAP_TYPE_HASH_OF_MAPS})
 
 
 class ThingMap(SimMap):
@@ -465,13 +528,22 @@ class ThingMap(SimMap):
         return 0 if self.things.pop(key, None) is not None else -errno.ENOENT
 
     def __getitem__(self, key: Any) -> Any:
-        return self.things[self._find(key)]
+        found = self.things.get(self._find(key))
+        if found is None:
+            raise KeyError(key)
+        return found
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        """Raises TypeError when it is not of the kind that belongs here."""
+        if self.type_number == c.BPF_MAP_TYPE_PROG_ARRAY and not hasattr(value, "code"):
+            raise TypeError(f"map {self.name!r} takes programs of the simulated kernel, not {value!r}")
+        if self.type_number in _OF_MAPS and not isinstance(value, SimMap):
+            raise TypeError(f"map {self.name!r} takes maps of the simulated kernel, not {value!r}")
         self.things[self._find(key)] = value
 
     def __delitem__(self, key: Any) -> None:
-        del self.things[self._find(key)]
+        if self.delete(self._find(key)) < 0:
+            raise KeyError(key)
 
     def __contains__(self, key: Any) -> bool:
         return self._find(key) in self.things
@@ -534,7 +606,7 @@ class EventMap(SimMap):
 
     def _room(self, size: int) -> bool:
         needed = size + 15 & ~7
-        if self._is_ring and self._used + needed > self.max_entries:
+        if self._is_ring and self._used + needed >= self.max_entries:  # never full: it would look empty
             self.lost += 1
             return False
         self._used += needed
@@ -551,6 +623,14 @@ class EventMap(SimMap):
 
     def __len__(self) -> int:
         return len(self.records)
+
+
+def _for_cpus(value: Any, cpus: int, name: str) -> list[Any]:
+    """A value for each CPU: as they are given, or the same for all. Raises ValueError."""
+    values = value if isinstance(value, list) else [value] * cpus
+    if len(values) != cpus:
+        raise ValueError(f"map {name!r} has a value for each of {cpus} CPUs, not {len(values)}")
+    return values
 
 
 _KINDS: dict[int, Callable[[World, MapSpec, BTF | None], SimMap]] = {

@@ -155,6 +155,11 @@ class Memory:
         region.check(offset, len(data))
         region.data[offset : offset + len(data)] = data
 
+    def clear(self, address: int, size: int) -> None:
+        """Zeros from a helper. Raises SimulationError, however many there would be."""
+        self.read(address, size)
+        self.write(address, bytes(size))
+
     def read_text(self, address: int, limit: int) -> bytes:
         """The bytes up to a NUL, which is not among them, or up to the end of the region or the limit."""
         region, offset = self.at(address)

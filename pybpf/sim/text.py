@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from pybpf.errors import SimulationError
 from pybpf.sim.cpu import MASK32, MASK64, signed
 
 TYPE_CHECKING = False
@@ -15,23 +16,31 @@ if TYPE_CHECKING:
 
     from pybpf.sim.memory import Memory
 
-_SPECIFIER = re.compile(rb"%(?:%|([-0 +#]*)(\d*)(?:\.\d+)?(hh|h|ll|l)?(p(?:I4|I6|i4|i6|K|x|B|s|S)?|[diuxXsc]))")
-_WIDTHS = {b"hh": 8, b"h": 16, b"l": 64, b"ll": 64, None: 32}
+_SPECIFIER = re.compile(
+    rb"%(?:%|([-0 +]*)([1-9]\d*)?(?:(p(?:[iI][46]|ks|us|[KxBsS]|(?![A-Za-z0-9]))|[sc])|(ll?)?([diuxX]))|(?P<bad>))"
+)
 
 
-def format_text(text: bytes, values: Sequence[int | None], memory: Memory) -> bytes:
-    """The text with its values. One that is missing is shown as ``?``.
+def format_text(text: bytes, values: Sequence[int | None], memory: Memory) -> bytes | None:
+    """The text with its values; None where the kernel refuses it (EINVAL): more values are wanted than there are, or
+    there is a specifier that it does not know, such as ``%#x``, ``%.3d`` or ``%hhd``.
+
+    A value that is None, of a register that nobody has written to, is shown as ``?``.
 
     Raises:
-        SimulationError: a string or an address is not there.
+        SimulationError: the bytes of an address are not there.
     """
+    found = list(_SPECIFIER.finditer(text))
+    if any(one["bad"] is not None for one in found) or sum(one[0] != b"%%" for one in found) > len(values):
+        return None
     left = iter(values)
 
     def one(found: re.Match[bytes]) -> bytes:
-        flags, width, length, kind = found.groups()
+        flags, width, pointer, length, number, _ = found.groups()
+        kind = pointer or number
         if kind is None:
             return b"%"
-        value = next(left, None)
+        value = next(left)
         if value is None:
             return b"?"
         return _padded(_shown(kind, length, flags, value, memory), flags, width)
@@ -40,30 +49,34 @@ def format_text(text: bytes, values: Sequence[int | None], memory: Memory) -> by
 
 
 def _shown(kind: bytes, length: bytes | None, flags: bytes, value: int, memory: Memory) -> bytes:
-    if kind == b"s":
-        return memory.read_text(value, 512) if value else b"(null)"
+    if kind in (b"s", b"pks", b"pus"):
+        try:
+            return memory.read_text(value, 512)
+        except SimulationError:  # the kernel reads it as bpf_probe_read_kernel_str() does
+            return b""
     if kind == b"c":
         return bytes([value & 0xFF])
     if kind in (b"pI4", b"pi4"):
-        return ".".join(map(str, memory.read(value, 4))).encode()
+        form = "{}" if kind == b"pI4" else "{:03}"
+        return ".".join(map(form.format, memory.read(value, 4))).encode()
     if kind in (b"pI6", b"pi6"):
         data = memory.read(value, 16).hex()
         separator = ":" if kind == b"pI6" else ""
         return separator.join(data[at : at + 4] for at in range(0, 32, 4)).encode()
     if kind.startswith(b"p"):
         return f"{value & MASK64:016x}".encode()
-    bits = _WIDTHS[length]
-    mask = MASK32 if bits == 32 else (1 << bits) - 1
+    bits, mask = (64, MASK64) if length else (32, MASK32)
     if kind in b"di":
-        return str(signed(value, bits)).encode()
+        number = signed(value, bits)
+        sign = "" if number < 0 else "+" if b"+" in flags else " " if b" " in flags else ""
+        return f"{sign}{number}".encode()
     number = value & mask
     if kind == b"u":
         return str(number).encode()
-    prefix = "0x" if b"#" in flags else ""
-    return (prefix + (f"{number:x}" if kind == b"x" else f"{number:X}")).encode()
+    return (f"{number:x}" if kind == b"x" else f"{number:X}").encode()
 
 
-def _padded(text: bytes, flags: bytes, width: bytes) -> bytes:
+def _padded(text: bytes, flags: bytes, width: bytes | None) -> bytes:
     size = int(width or 0)
     if b"-" in flags:
         return text.ljust(size)

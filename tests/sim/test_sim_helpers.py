@@ -6,6 +6,7 @@ import pytest
 
 from pybpf import Object, ObjectSpec, VerifierError, sim
 from pybpf.asm import assemble
+from pybpf.errors import SimulationError
 
 PACKET = bytes(12) + b"\x08\x00" + bytes(range(1, 51))
 
@@ -86,7 +87,7 @@ def test_packet_loads(offset: int, size: str) -> None:
 
 @pytest.mark.kernel
 @pytest.mark.parametrize(
-    ("old", "new", "seed"), [(8, 8, 0), (0, 16, 5), (16, 0, 0xFFFF), (4, 12, 0x12345678), (8, 3, 0)]
+    ("old", "new", "seed"), [(8, 8, 0), (0, 16, 5), (16, 0, 0xFFFF), (4, 12, 0x12345678), (8, 3, 0), (16, 0, 0)]
 )
 def test_checksums(old: int, new: int, seed: int) -> None:
     code = f"""{string(bytes(range(7, 39)))}; r1 = r10; r1 += -32; r2 = {old}; r3 = r10; r3 += -16; r4 = {new};
@@ -104,15 +105,33 @@ def test_checksums(old: int, new: int, seed: int) -> None:
         (b"%lld %llu", (-1 & (1 << 64) - 1, 1 << 40), "-1 1099511627776"),
         (b"%5d|%-5d|%05d", (42, 42, 42), "   42|42   |00042"),
         (b"%% %c %i", (65, 3), "% A 3"),
-        (b"%#x %X", (255, 255), "0xff FF"),
-        (b"%d", (), "?"),
+        (b"%x %X", (255, 255), "ff FF"),
+        (b"%+d|% d|%+d", (5, 5, -5 & 0xFFFFFFFF), "+5| 5|-5"),
+        (b"%d %d", (None, 7), "? 7"),
     ],
 )
-def test_printed_numbers(text: bytes, values: tuple[int, ...], shown: str) -> None:
+def test_printed_numbers(text: bytes, values: tuple[int | None, ...], shown: str) -> None:
     from pybpf.sim.memory import Memory
     from pybpf.sim.text import format_text
 
-    assert format_text(text, values, Memory("little")).decode() == shown
+    assert format_text(text, values, Memory("little")) == shown.encode()
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"%d %d", b"%5d|%-5d|%05x", b"%lld %lx", b"%i%u%X", b"%s|%s", b"%10s|%-10s|", b"%pks|", b"%c%5c|", b"%px %p",
+        b"%pI4 %pi4 %pI6", b"%%%d", b"%+d|% d|", b"a\xc3\xa4",
+        b"%#x", b"%.3d", b"%hhd", b"%q", b"%", b"%l", b"%5%", b"%ls", b"%pa", b"%d %d %d %d", b"x" * 32,
+    ],
+)  # fmt: skip
+def test_printed_text(text: bytes) -> None:
+    """The helper's result is the length of what was printed, or EINVAL."""
+    value = "r3 = r10; r3 += -32" if b"s" in text or b"pI" in text else "r3 = -77"
+    code = f"{string(text)}; r1 = r10; r1 += -32; r2 = 32; {value}; r4 = r3; r5 = r3; call bpf_trace_printk; exit"
+    made, real = both(code, "tc")
+    assert made[0] == real[0]
 
 
 def test_printed_strings_and_addresses() -> None:
@@ -123,6 +142,7 @@ def test_printed_strings_and_addresses() -> None:
     text = memory.map(Region("text", bytearray(b"hello\0rest"))).base
     address = memory.map(Region("address", bytearray([127, 0, 0, 1]))).base
     assert format_text(b"%s from %pI4", (text, address), memory) == b"hello from 127.0.0.1"
+    assert format_text(b"<%s>", (0,), memory) == b"<>"
 
 
 def test_reading_what_is_not_there_gives_zeros() -> None:
@@ -139,3 +159,91 @@ def test_memory_of_the_test() -> None:
     kernel = sim.load(assemble(code, "kprobe/f"))
     text = kernel.place(b"ab\0cd")
     assert kernel.programs["program"].run(ctx=text.to_bytes(8, "little") + bytes(160)).retval == 3 << 24 ^ 0x6261
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("delta", [100, 3456, 3457])
+def test_the_room_behind_a_packet_is_that_of_a_page(delta: int) -> None:
+    spec = assemble(f"r2 = {delta}; call bpf_xdp_adjust_tail; exit", "xdp")
+    made = sim.load(spec).programs["program"].run(PACKET)
+    with loaded(spec) as obj:
+        real = obj.programs["program"].test_run(PACKET, data_size_out=4096)
+    assert (made.retval, made.data) == (real.retval, real.data)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("delta", [-208, -212, -216, 4])
+def test_metadata_moves_with_the_head(delta: int) -> None:
+    code = f"""r6 = r1; r2 = -8; call bpf_xdp_adjust_meta; r2 = *(u32 *)(r6 +8); r3 = *(u32 *)(r6 +0); r4 = r2; r4 += 8;
+    if r4 > r3 goto out; *(u32 *)(r2 +0) = 0x11223344; *(u32 *)(r2 +4) = 0x55667788;
+    out: r1 = r6; r2 = {delta}; call bpf_xdp_adjust_head; exit""".replace("\n", " ")
+    spec = assemble(code, "xdp")
+    made = sim.load(spec).programs["program"].run(PACKET)
+    with loaded(spec) as obj:
+        real = obj.programs["program"].test_run(PACKET, data_size_out=4096)
+    assert made.retval == real.retval
+    assert made.data[:12] == real.data[:12]
+    assert (made.data[-60:], len(made.data)) == (real.data[-60:], len(real.data))
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("section", ["tc", "socket"])
+@pytest.mark.parametrize("offset", [0, 4, 8, 16, 20, 32, 36, 40, 48, 68])
+def test_fields_of_a_socket_buffer(section: str, offset: int) -> None:
+    made, real = both(f"r0 = *(u32 *)(r1 +{offset}); exit", section)
+    assert made == real
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("section", ["xdp", "tc"])
+@pytest.mark.parametrize("flags", [0, 1, 2, 7])
+def test_redirect_takes_few_flags(section: str, flags: int) -> None:
+    made, real = both(f"r1 = 1; r2 = {flags}; call bpf_redirect; exit", section)
+    assert made[0] == real[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "result"),
+    [(b"abc", b"abz", -1), (b"z", b"a", 1), (b"", b"x", -1), (b"a", b"a", 0), (b"ab", b"a", 1)],
+)
+def test_strings_are_compared_to_a_sign(first: bytes, second: bytes, result: int) -> None:
+    code = f"{string(first.ljust(16, bytes(1)) + second)}; r1 = r10; r1 += -32; r2 = 8; r3 = r10; r3 += -16;"
+    spec = assemble(code + "call bpf_strncmp; exit", "xdp")
+    assert sim.load(spec).programs["program"].run(PACKET).retval == result & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("name", ["probe_read_kernel", "probe_read_kernel_str", "get_current_comm", "skb_load_bytes"])
+def test_a_size_beyond_all_memory_is_refused(name: str) -> None:
+    arguments = {"get_current_comm": "r1 = r10; r2 = -1", "skb_load_bytes": "r2 = 0; r3 = r10; r4 = -1"}
+    code = f"{arguments.get(name, 'r1 = r10; r2 = -1; r3 = 8')}; call bpf_{name}; exit"
+    with pytest.raises(SimulationError, match="stack"):
+        sim.load(assemble(code, "tc")).programs["program"].run(PACKET)
+
+
+class Counter:
+    """A helper that is a method, and one that is an object which can be called."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def note(self, run: object, number: int) -> int:
+        self.seen.append(number)
+        return number + 1
+
+    __call__ = note
+
+
+@pytest.mark.parametrize("kind", ["method", "object"])
+def test_helpers_that_are_no_plain_functions(kind: str) -> None:
+    counter = Counter()
+    helper = counter.note if kind == "method" else counter
+    spec = assemble("r1 = 7; call bpf_get_stack; exit", "xdp")
+    assert sim.load(spec, helpers={"get_stack": helper}).programs["program"].run(PACKET).retval == 8
+    assert counter.seen == [7]
+
+
+@pytest.mark.parametrize("given", [None, "text"])
+def test_a_helper_that_gives_no_number_is_named(given: object) -> None:
+    kernel = sim.load(assemble("call bpf_get_stack; exit", "xdp"), helpers={"get_stack": lambda run: given})
+    with pytest.raises(SimulationError, match=r"get_stack\(\) gave .*, not a number for r0"):
+        kernel.programs["program"].run(PACKET)

@@ -209,3 +209,60 @@ def test_the_examples_of_the_documentation() -> None:
     for number, example in enumerate(examples):
         code = example.replace('"kernels/', f'"{ROOT}/kernels/')
         exec(compile(code, f"docs/sim.md, example {number}", "exec"), {})
+
+
+def test_load_acquire_into_a_register_without_a_value() -> None:
+    assert run("*(u64 *)(r10 -8) = 7; r2 = r10; r3 = load_acquire((u64 *)(r2 -8)); r0 = r3; exit").retval == 7
+
+
+def test_an_exit_without_r0_says_where() -> None:
+    with pytest.raises(SimulationError) as caught:
+        run("exit")
+    assert caught.value.where == "program 'program', instruction 0"
+    with pytest.raises(SimulationError) as caught:
+        run(".program p xdp\ncall f\nr0 = 1\nexit\n.function f\nexit", section="")
+    assert caught.value.where == "program 'p', instruction 3"
+
+
+@pytest.mark.parametrize(
+    "text", ["r0 = *(u64 *)(r1 +72); exit", "r0 = *(u8 *)(r1 +77); exit", "*(u16 *)(r1 +82) = 1; exit"]
+)
+def test_accesses_that_touch_a_pointer_of_the_context(text: str) -> None:
+    with pytest.raises(SimulationError, match="pointer"):
+        run(text, section="tc")
+
+
+def test_a_debugger_whose_program_has_ended() -> None:
+    debugger = sim.load(assemble("r0 = 1; exit", "xdp")).programs["program"].debug(PACKET)
+    assert not debugger.resume()
+    assert not debugger.step()
+    for name in ("code", "index", "instruction", "function", "line", "stack"):
+        with pytest.raises(SimulationError, match="has ended"):
+            getattr(debugger, name)
+    debugger.close()
+    debugger.close()
+    closed = sim.load(assemble("r0 = 1; exit", "xdp")).programs["program"].debug(PACKET)
+    closed.close()
+    with pytest.raises(SimulationError):
+        closed.step()
+
+
+def test_contexts_that_programs_may_write_to() -> None:
+    kernel = sim.load(assemble("*(u32 *)(r1 +4) = 7; r0 = 1; exit", "cgroup/connect4"))
+    assert kernel.programs["program"].run(ctx=bytes(72)).ctx[4:8] == b"\7\0\0\0"
+    with pytest.raises(SimulationError, match="read-only"):
+        sim.load(assemble("*(u32 *)(r1 +4) = 7; r0 = 1; exit", "kprobe/f")).programs["program"].run(ctx=bytes(168))
+
+
+@pytest.mark.kernel
+def test_metadata_that_the_context_tells_of() -> None:
+    spec = assemble("r0 = *(u32 *)(r1 +0); r2 = *(u32 *)(r1 +8); r0 -= r2; exit", "xdp")
+    ctx = struct.pack("<6I", 8, len(PACKET), 0, 1, 0, 0)
+    made = sim.load(spec).programs["program"].run(PACKET, ctx=ctx)
+    with spec.load() as obj:
+        real = obj.programs["program"].test_run(PACKET, ctx_in=ctx)
+    assert (made.retval, made.data) == (real.retval, real.data)
+    assert made.retval == 8
+    for metadata in (2, 256, 60):
+        with pytest.raises(ValueError, match="metadata"):
+            sim.load(spec).programs["program"].run(PACKET, ctx=struct.pack("<6I", metadata, 64, 0, 1, 0, 0))
