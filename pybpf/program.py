@@ -119,33 +119,21 @@ class Program:
 
         Raises:
             BPFNotFoundError: there is none.
+            BPFPermissionError: CAP_SYS_ADMIN is missing.
             ValueError: there are several; the message has their ids.
         """
         from errno import ENOENT
 
-        from pybpf.errors import BPFNotFoundError, kernel_error
+        from pybpf.errors import kernel_error
+        from pybpf.system import programs
 
-        found: list[Program] = []
-        number = syscall.prog_get_next_id()
-        try:
-            while number is not None:
-                try:
-                    program = cls.from_id(number)
-                    if program.name == name[:15]:
-                        found.append(program)
-                    else:
-                        program.close()
-                except BPFNotFoundError:  # it has just been unloaded
-                    pass
-                number = syscall.prog_get_next_id(number)
-            if len(found) > 1:
-                raise ValueError(f"several programs are called {name!r}: {', '.join(str(one.id) for one in found)}")
-            if not found:
-                raise kernel_error(ENOENT, "BPF_PROG_GET_NEXT_ID", f"program {name!r}")
-            return found.pop()
-        finally:
-            for program in found:
-                program.close()
+        found = [info.id for info in programs() if info.name == name[:15]]
+        if len(found) > 1:
+            raise ValueError(f"several programs are called {name!r}: {', '.join(map(str, found))}")
+        if not found:
+            hint = "No program that is loaded now has this name"
+            raise kernel_error(ENOENT, "BPF_PROG_GET_NEXT_ID", f"program {name!r}", hint)
+        return cls.from_id(found[0])
 
     @classmethod
     def open_pinned(cls, path: str) -> Program:

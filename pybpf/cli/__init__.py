@@ -88,11 +88,11 @@ def _open_streams() -> None:
     What an encoding cannot say is written as an escape: names that come from the kernel may hold any byte, and must
     not end the program that prints them.
     """
-    for name in ("stdout", "stderr"):
+    for name, flags, mode in (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_WRONLY, "w"), ("stderr", os.O_WRONLY, "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))  # noqa: SIM115
+            setattr(sys, name, open(os.open(os.devnull, flags), mode, closefd=False))  # noqa: SIM115
         stream = getattr(sys, name)
-        if isinstance(stream, TextIOWrapper):
+        if mode == "w" and isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentTypeError
 
 TYPE_CHECKING = False
@@ -25,6 +26,20 @@ def pair(option: str, text: str) -> tuple[str, str]:
     if not equals:
         raise ValueError(f"{option} {text}: it takes NAME=VALUE")
     return name, value
+
+
+def read_text(path: str) -> str:
+    """What is in a file of text; "-" is the standard input. Raises OSError, ObjectError."""
+    from pybpf.errors import ObjectError
+
+    try:
+        if path == "-":
+            return sys.stdin.read()
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ObjectError(f"{path}: no text: byte {byte:#04x} at offset {error.start} is not UTF-8") from None
 
 
 def set_globals(spec: ObjectSpec, settings: list[str]) -> None:

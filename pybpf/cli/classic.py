@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -16,6 +14,8 @@ FORMS = ("ddd", "dd", "d", "line", "source", "ebpf")
 
 
 def add_command(commands: Any) -> None:
+    from pybpf.cli.arguments import positive
+
     parser = commands.add_parser("classic", help="classic BPF: assemble, disassemble, run, capture")
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, form, text in (
@@ -42,7 +42,7 @@ def add_command(commands: Any) -> None:
 
     capture = _filter_parser(verbs, "capture", "show the packets that pass a filter in the kernel")
     capture.add_argument("--interface", default="", metavar="NAME", help="one interface; all when it is left out")
-    capture.add_argument("--count", type=int, default=0, metavar="N", help="end after N packets")
+    capture.add_argument("--count", type=positive, metavar="N", help="end after N packets")
     capture.add_argument("--write", metavar="FILE", help="write them to a capture file")
     capture.set_defaults(command=capture_packets)
 
@@ -57,17 +57,18 @@ def _filter_parser(verbs: Any, name: str, text: str) -> ArgumentParser:
 
 
 def read_filter(options: Namespace) -> Filter:
-    """The filter that the options name. Raises ObjectError, OSError."""
+    """The filter that the options name. Raises ObjectError, OSError, ValueError."""
     from pybpf.asm.classic import Filter
+    from pybpf.cli.arguments import pair, read_text
 
     names = {}
     for definition in options.define:
-        name, _, value = definition.partition("=")
-        names[name] = int(value, 0)
-    if options.filter == "-":
-        return Filter.parse(sys.stdin.read(), names)
-    with open(options.filter) as file:
-        return Filter.parse(file.read(), names)
+        name, value = pair("--define", definition)
+        try:
+            names[name] = int(value, 0)
+        except ValueError:
+            raise ValueError(f"--define {definition}: {value!r} is no number") from None
+    return Filter.parse(read_text(options.filter), names)
 
 
 def convert_filter(options: Namespace) -> int:

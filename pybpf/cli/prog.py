@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -76,13 +74,9 @@ def dump_program(options: Namespace) -> int:
 def assemble_file(options: Namespace) -> int:
     from pybpf.asm.build import assemble
     from pybpf.asm.listing import function_lines
+    from pybpf.cli.arguments import read_text
 
-    if options.source == "-":
-        source = sys.stdin.read()
-    else:
-        with open(options.source) as file:
-            source = file.read()
-    spec = assemble(source, options.section)
+    spec = assemble(read_text(options.source), options.section)
     for function in spec.functions:
         print(f"{function.name}: SEC({function.section!r})")
         for line in function_lines(spec, function):

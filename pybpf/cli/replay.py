@@ -49,6 +49,10 @@ def replay(options: Namespace) -> int:
                 return EXIT_OK
         sys.stdout.flush()
         _report(recording)
+        names = {source.name for source in recording.sources.values()}
+        for name in options.maps or ():
+            if name not in names:
+                raise ValueError(f"--map {name}: the recording has no such buffer, but {', '.join(sorted(names))}")
     return EXIT_OK
 
 

@@ -43,14 +43,12 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: Namespace) -> int:
+    from pybpf.cli.arguments import read_text
     from pybpf.seccomp import parse, spawn
 
     lines = list(options.rule)
-    if options.rules == "-":
-        lines += sys.stdin.read().splitlines()
-    elif options.rules is not None:
-        with open(options.rules) as file:
-            lines += file.read().splitlines()
+    if options.rules is not None:
+        lines += read_text(options.rules).splitlines()
     policy = parse("\n".join(lines), architectures=options.arch)
     program = policy.compile()
     if options.show:

@@ -75,15 +75,14 @@ def simulate(options: Namespace) -> int:
 
 def _kernel(options: Namespace) -> Kernel:
     from pybpf import sim
-    from pybpf.cli.arguments import set_globals
+    from pybpf.cli.arguments import read_text, set_globals
     from pybpf.cli.kernels import find
     from pybpf.spec import ObjectSpec
 
     if options.asm:
         from pybpf.asm import assemble
 
-        with open(options.file, encoding="utf-8") as file:
-            spec = assemble(file.read(), name=options.file)
+        spec = assemble(read_text(options.file), name=options.file)
     else:
         spec = ObjectSpec.from_file(find(options.file))
     set_globals(spec, options.settings)

@@ -154,11 +154,16 @@ def start_from_environment(value: str) -> None:
 
     Args:
         value: of PYBPF_EXPLAIN: "1" for text on the standard error, "json" for JSON there, else a path, in which "%p"
-            stands for the process id.
+            stands for the process id. A file that cannot be written is told of, and nothing else: the program that
+            somebody wants to look at shall run.
     """
     if value == "1":
         Explanation(keep=False).start()
     elif value in ("text", "json"):
         Explanation(format="json" if value == "json" else "text", keep=False).start()
     else:
-        Explanation(value.replace("%p", str(os.getpid())), keep=False).start()
+        path = value.replace("%p", str(os.getpid()))
+        try:
+            Explanation(path, keep=False).start()
+        except OSError as error:
+            print(f"pybpf: PYBPF_EXPLAIN: {path}: {error.strerror}", file=sys.stderr)

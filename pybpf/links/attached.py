@@ -18,6 +18,7 @@ Source: bpf_prog_query() in kernel/bpf/syscall.c.
 from __future__ import annotations
 
 import errno
+import os
 
 from pybpf import constants as c
 from pybpf import syscall
@@ -29,7 +30,6 @@ from pybpf.syscall import FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator
     from typing import Any
 
@@ -131,6 +131,7 @@ def query(target: Target, attach_type: int | str, *, effective: bool = False) ->
         BPFNotFoundError: there is no such target.
         BPFPermissionError: CAP_NET_ADMIN is missing.
         BPFError: EINVAL, the hook is none of this target, or the kernel cannot tell.
+        TypeError: the hook is none of such a target.
         ValueError: no hook has this name.
     """
     hook = _number_of(attach_type) if isinstance(attach_type, str) else int(attach_type)
@@ -225,5 +226,7 @@ def _open(target: Any, hook: int) -> int | FD:
         return open_lirc(target)
     if hook in CGROUP_HOOKS:
         return open_cgroup(target)
+    if target is None or isinstance(target, (str, os.PathLike)):
+        raise TypeError(f"what is attached to {hook_name(hook)} is asked of a descriptor, not of {target!r}")
     opener: Callable[[FdLike], FD] = duplicate
     return opener(target)

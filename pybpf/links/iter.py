@@ -136,7 +136,7 @@ def attach_iter(
 
     Raises:
         BPFError: the kind of iterator wants an object, or another one (EINVAL).
-        ValueError: more than one object is given.
+        ValueError: more than one object is given, or a number that no process has.
     """
     target = program.spec.attach_target if program.spec is not None else ""
     info, held = _iter_info(map, cgroup, order, pid, tid, pidfd)
@@ -170,6 +170,9 @@ def _iter_info(
         raise ValueError("give one of map, cgroup, pid, tid and pidfd")
     if order not in ORDERS:
         raise ValueError(f"order is one of {', '.join(ORDERS)}, not {order!r}")
+    for name, number in (("pid", pid), ("tid", tid)):
+        if not 0 <= number < 1 << 32:
+            raise ValueError(f"{name} is the number of a process or thread, not {number}")
     if map is not None:
         return struct.pack("=IIII", syscall.fileno(map), 0, 0, 0), None
     if cgroup is not None:

@@ -11,6 +11,8 @@ Source: rtnetlink(7); net/core/rtnetlink.c, net/sched/cls_api.c.
 
 from __future__ import annotations
 
+import struct
+
 from pybpf.errors import BPFError
 from pybpf.links.refusal import CAP_NET_ADMIN, permission_hints, refused
 from pybpf.syscall.netlink import RouteSocket
@@ -78,12 +80,21 @@ class Talk:
         self.close()
 
     def encode(self, kind: int, flags: int, fields: Mapping[str, int], attributes: list[tuple[str, Any]]) -> bytes:
-        """A message."""
+        """A message.
+
+        Raises:
+            ValueError: a number does not fit into its field, or an address is none.
+        """
         message = self._make()
         message.update(fields)
         message["attrs"] = attributes
         message["header"] = {"type": kind, "flags": NLM_F_REQUEST | flags, "pid": 0, "sequence_number": 0}
-        message.encode()
+        try:
+            message.encode()
+        except (struct.error, OSError) as error:
+            given = {**fields, **{name: value for name, value in attributes if isinstance(value, (int, str))}}
+            words = ", ".join(f"{name} {value}" for name, value in given.items())
+            raise ValueError(f"a number is too large, or an address is none: {words}: {error}") from None
         return bytes(message.data)
 
     def ask(
@@ -104,6 +115,10 @@ class Talk:
             what: what is being done, for the error.
             flags: of the message. NLM_F_DUMP asks for a list.
             hints: for errors about which the kernel itself says nothing.
+
+        Raises:
+            BPFError: the kernel refused.
+            ValueError: a number does not fit into its field, or an address is none.
         """
         if flags & NLM_F_DUMP != NLM_F_DUMP:
             flags |= NLM_F_ACK

@@ -119,7 +119,7 @@ def attach_lwt(
         BPFNotFoundError: there is no such interface.
         ModuleNotFoundError: pyroute2 is not installed.
         ObjectError: a program is of another type, or two are of the same.
-        ValueError: the destination is no network.
+        ValueError: the destination is no network, the gateway no address of its family, or a number out of range.
     """
     import ipaddress
     from _socket import AF_INET, AF_INET6

@@ -217,9 +217,12 @@ def attach_tc(
         BPFError: EINVAL, the interface has no such queue.
         ModuleNotFoundError: pyroute2 is not installed.
         ObjectError: neither the call nor the section gives a direction.
+        ValueError: a number does not fit into its field, or there is no such direction.
     """
     if not 0 <= priority <= 0xFFFF:
         raise ValueError(f"a priority is 0 to 65535, not {priority}")
+    if not 0 <= protocol <= 0xFFFF:
+        raise ValueError(f"a protocol is 0 to 65535, not {protocol}")
     if parent and direction:
         raise ValueError("give one of direction and parent")
     word = "" if parent else side_of(attach_type_of(program, direction, TCX, "direction"))
@@ -289,8 +292,13 @@ def has_clsact(interface: str | int) -> bool:
 
 
 def clear_tc(interface: str | int, direction: str) -> None:
-    """Removes every filter at one side of an interface's clsact queue, whoever attached it."""
-    fields = {"index": interface_index(interface), "parent": DIRECTIONS[direction]}
+    """Removes every filter at one side of an interface's clsact queue, whoever attached it.
+
+    Raises:
+        BPFError: EINVAL, the interface has no such queue.
+        ValueError: there is no such direction.
+    """
+    fields = {"index": interface_index(interface), "parent": _parent_of(direction)}
     with Talk(_messages()) as talk:
         talk.ask("RTM_DELTFILTER", n.RTM_DELTFILTER, fields, [], f"clearing {direction} of {interface_name(interface)}")
 
@@ -301,9 +309,12 @@ def tc_filters(interface: str | int, direction: str = "", *, parent: int = 0) ->
     Args:
         direction: "ingress" or "egress" of the clsact queue; default: both.
         parent: a class of another queue, in the place of a direction.
+
+    Raises:
+        ValueError: there is no such direction.
     """
     index = interface_index(interface)
-    parents = [parent] if parent else [DIRECTIONS[direction]] if direction else list(DIRECTIONS.values())
+    parents = [parent] if parent else [_parent_of(direction)] if direction else list(DIRECTIONS.values())
     found = []
     with Talk(_messages()) as talk:
         for place in parents:
@@ -325,6 +336,12 @@ def _queue(command: str, kind: int, interface: str | int, what: str, flags: int 
     fields = {"index": interface_index(interface), **_CLSACT}
     with Talk(_messages()) as talk:
         talk.ask(command, kind, fields, [("TCA_KIND", "clsact")], what, flags=flags)
+
+
+def _parent_of(direction: str) -> int:
+    if direction not in DIRECTIONS:
+        raise ValueError(f"direction is one of {', '.join(DIRECTIONS)}, not {direction!r}")
+    return DIRECTIONS[direction]
 
 
 def _swapped(protocol: int) -> int:

@@ -117,12 +117,14 @@ class Notification:
             OSError: they cannot be read.
             BPFNotFoundError: the call waits no longer, so that they may be another process's.
         """
+        from errno import EIO, ENOENT
+
+        if address >> 63:  # no place of a file; the process may give any number as a pointer
+            raise OSError(EIO, os.strerror(EIO))
         with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as memory:
             memory.seek(address)
             data = memory.read(size)
         if not self.is_valid():
-            from errno import ENOENT
-
             raise BPFNotFoundError(ENOENT, "SECCOMP_IOCTL_NOTIF_ID_VALID", f"process {self.pid}")
         return data
 

@@ -151,10 +151,13 @@ def spawn(
         ObjectError: the filter is not valid.
         BPFError: the kernel refused the filter, or the program could not be executed.
         BPFPermissionError: with notify: this process may not trace its children (kernel.yama.ptrace_scope).
+        ValueError: there is no program to start.
     """
     from pybpf.asm.classic import check_seccomp
     from pybpf.asm.classic.instruction import RETURN
 
+    if not arguments:
+        raise ValueError("arguments: the first of them is the program; there is none")
     program = policy.compile() if isinstance(policy, Policy) else policy
     check_seccomp(program.instructions)
     notifies = any(one.code == RETURN and one.k == n.SECCOMP_RET_USER_NOTIF for one in program)
@@ -212,8 +215,8 @@ def _become(
             pass
         what = "execve"
         os.execvpe(arguments[0], list(arguments), environment)
-    except OSError as error:
-        os.write(report, f"{error.errno or errno.EIO} {what}".encode())
+    except (OSError, ValueError) as error:  # ValueError: text with a NUL in it
+        os.write(report, f"{getattr(error, 'errno', 0) or errno.EINVAL} {what}".encode())
     finally:
         os._exit(NOT_STARTED)
 

@@ -136,7 +136,7 @@ class TestLoaded:
                     Program.from_name(name)
                 assert main(["prog", "dump", name]) == 2
         assert main(["prog", "dump", name]) == 1
-        assert "No such file" in capsys.readouterr().err
+        assert "No program that is loaded now has this name" in capsys.readouterr().err
 
 
 def test_command_disasm(capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,6 +81,14 @@ def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classic", "run", str(bad), "--packet", "xx"]) == 3
 
 
+@pytest.mark.parametrize(
+    ("definition", "words"), [("PORT", "it takes NAME=VALUE"), ("PORT=http", "'http' is no number")]
+)
+def test_definitions_that_are_none(definition: str, words: str, paper: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classic", "asm", paper, "--define", definition]) == 2
+    assert f"--define {definition}: {words}" in capsys.readouterr().err
+
+
 def test_run_over_one_packet(paper: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classic", "run", paper, "--trace", "--packet", ipv4(6, tcp(1, 2, 3)).hex()]) == 0
     assert capsys.readouterr().out.splitlines() == [

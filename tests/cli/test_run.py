@@ -344,6 +344,18 @@ def test_closed_standard_streams_do_no_harm() -> None:
     assert (result.returncode, result.stderr) == (0, "")
     result = shell("PYBPF run nosuch 2>&-")
     assert (result.returncode, result.stdout) == (3, "")
+    refused(shell("PYBPF classic asm - <&-"), 3, "it has 0 instructions")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["prog", "asm"], ["sim", "--asm"], ["classic", "asm"], ["classic", "capture"], ["seccomp", "--show", "--rules"]],
+    ids=" ".join,
+)
+def test_a_file_that_is_no_text_is_named(words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "binary"
+    path.write_bytes(b"r0 = 1\n\xff")
+    refused(pybpf(*words, str(path)), 3, f"{path}: no text: byte 0xff at offset 7")
 
 
 def test_output_that_cannot_be_written() -> None:

@@ -415,8 +415,9 @@ def test_replay_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["replay", str(path), "--json", "--count", "2", "--map", "execs"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines == [{"map": "execs", "event": {"pid": pid, "comm": f"run{pid}"}} for pid in range(2)]
-    assert main(["replay", str(path), "--map", "others"]) == 0
-    assert capsys.readouterr().out == ""
+    assert main(["replay", str(path), "--map", "others"]) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and "--map others: the recording has no such buffer, but execs" in output.err
 
 
 def test_replay_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

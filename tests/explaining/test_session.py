@@ -246,6 +246,12 @@ def test_a_whole_process(tmp_path: Path) -> None:
     assert python("-c", SCRIPT, PYBPF_EXPLAIN="").stderr == ""
 
 
+def test_a_file_that_cannot_be_written_does_not_keep_the_program_from_running() -> None:
+    result = python("-c", "import pybpf; print('ran')", PYBPF_EXPLAIN="/no/such/calls.html")
+    assert (result.returncode, result.stdout) == (0, "ran\n")
+    assert result.stderr == "pybpf: PYBPF_EXPLAIN: /no/such/calls.html: No such file or directory\n"
+
+
 def test_nothing_is_imported_when_nobody_asks() -> None:
     result = python("-c", "import pybpf, sys; print([n for n in sys.modules if 'explaining' in n])", PYBPF_EXPLAIN="")
     assert result.stdout.strip() == "[]"

@@ -153,6 +153,8 @@ def test_refusals(loader: Callable[..., Program], cgroup: Path) -> None:
     assert links.query(cgroup, "cgroup_device").hook == "cgroup_device"
     with pytest.raises(ValueError, match="no hook is called 'ingress'"):
         links.query("lo", "ingress")
+    with pytest.raises(TypeError, match="trace_fentry is asked of a descriptor, not of 'lo'"):
+        links.query("lo", c.BPF_TRACE_FENTRY)
     with pytest.raises(ObjectError, match="was loaded for no hook"):
         loader(c.BPF_PROG_TYPE_SCHED_CLS, exit_with(NEXT)).query("lo")
 

@@ -157,6 +157,8 @@ def test_arguments(task_iterator: Program) -> None:
         links.attach_iter(task_iterator, pid=1, tid=1)
     with pytest.raises(ValueError, match="order is one of"):
         links.attach_iter(task_iterator, order="up")
+    with pytest.raises(ValueError, match="pid is the number of a process or thread, not -1"):
+        links.attach_iter(task_iterator, pid=-1)
 
 
 def test_cgroup(loader: Callable[..., Program], cgroup: Path) -> None:

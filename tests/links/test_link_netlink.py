@@ -206,8 +206,15 @@ def test_tc_refusals(loader: Callable[..., Program], classifier: Program, clsact
         links.attach_tc(classifier, "lo", "up")
     with pytest.raises(ValueError, match="one of direction and parent"):
         links.attach_tc(classifier, "lo", "ingress", parent=1)
-    with pytest.raises(ValueError, match="0 to 65535"):
+    with pytest.raises(ValueError, match="a priority is 0 to 65535"):
         links.attach_tc(classifier, "lo", "ingress", priority=65536)
+    with pytest.raises(ValueError, match="a protocol is 0 to 65535, not -1"):
+        links.attach_tc(classifier, "lo", "ingress", protocol=-1)
+    with pytest.raises(ValueError, match="a number is too large.*handle 4294967296"):
+        links.attach_tc(classifier, "lo", "ingress", handle=1 << 32)
+    for ask in (links.clear_tc, links.tc_filters):
+        with pytest.raises(ValueError, match="direction is one of ingress, egress, not 'up'"):
+            ask("lo", "up")
     with pytest.raises(BPFError, match="attaching 'probe' to tc lo ingress"):
         links.attach_tc(loader(c.BPF_PROG_TYPE_XDP, exit_with(PASS)), "lo", "ingress")
     assert not links.has_clsact("lo")  # the queue that was made for it is gone
@@ -490,6 +497,9 @@ def test_lwt_refusals(loader: Callable[..., Program], pair: str) -> None:
         links.attach_lwt(loader(c.BPF_PROG_TYPE_XDP, exit_with(PASS)), "10.9.0.0/24", "left")
     with pytest.raises(BPFError, match="attaching 'probe' to route 10.9.0.0/24 over left"):
         links.attach_lwt(one, "10.9.0.0/24", "left", gateway="10.77.0.1")
+    for options in ({"gateway": "fc00::1"}, {"metric": -1}, {"table": 1 << 32}, {"headroom": -1}):
+        with pytest.raises(ValueError, match="a number is too large, or an address is none: .*RTA_DST 10.9.0.0"):
+            attach_lwt(one, "10.9.0.0/24", "left", **options)
 
 
 # Without pyroute2

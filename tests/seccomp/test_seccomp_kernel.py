@@ -308,6 +308,25 @@ class TestSpawn:
         blocked.add(errno("EACCES"), "execve")
         with pytest.raises(PermissionError, match="execve"):
             spawn(blocked, ["true"])
+        with pytest.raises(ValueError, match="there is none"):
+            spawn(Policy(), [])
+        with pytest.raises(BPFError, match="execve: Invalid argument"):
+            spawn(Policy(), ["true", "a\0b"])
+
+    def test_pointers_that_lead_nowhere(self) -> None:
+        """The program chooses what it gives for a pointer; whoever looks at it gets an OSError for each."""
+        policy = Policy()
+        policy.add(NOTIFY, "unlinkat")
+        number = Architecture(native()).numbers["unlinkat"]
+        script = f"import ctypes, sys; ctypes.CDLL(None).syscall({number}, -1, ctypes.c_void_p(int(sys.argv[1])), 0)"
+        for pointer in (1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1):
+            with spawn(policy, [sys.executable, "-c", script, str(pointer)]) as child:
+                assert child.listener is not None
+                for call in child.listener:
+                    assert call.arguments[1] == pointer
+                    with pytest.raises(OSError, match=r"Input/output error"):
+                        call.read_string(pointer)
+                    call.respond(0)
 
     def test_notifications(self, tmp_path: Path) -> None:
         """Calls of a program are answered: one made, one refused, one only said to have been made."""
