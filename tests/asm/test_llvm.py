@@ -56,6 +56,8 @@ def test_objects(path: Path) -> None:
         if not any("gotox" in line for line in texts):  # which version 19 does not know
             assert list(map(_without_symbols, texts)) == list(map(_without_symbols, theirs[function.name]))
         for insn, line in zip(decode(function.instructions, spec.byte_order), texts, strict=True):
+            if not insn.code:  # no instruction at all, for the verifier to refuse
+                continue
             assert parse_instruction(kernel_text(insn)) == insn or insn.src, line
             assert parse_instruction(line) == insn or (insn.code in (0x85, 0x0D) and insn.src), line
 

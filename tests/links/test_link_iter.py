@@ -62,7 +62,7 @@ def test_task(task_iterator: Program) -> None:
     with links.attach_iter(task_iterator) as link:
         assert link.type is abi.LinkType.ITER
         assert link.info().target_name == "task"
-        assert {os.getpid(), os.getppid()} <= set(processes(link))
+        assert os.getpid() in set(processes(link))
         assert os.getpid() in processes(link)  # each reading starts anew
 
 
@@ -89,7 +89,7 @@ def test_more_than_one_buffer_is_read_whole(task_iterator: Program) -> None:
     btf = BTF.from_bytes(builder.to_bytes())
     with links.attach_iter(task_iterator) as link:
         found = [entry.pid for entry in link.records(codec(btf, btf.find("entry", KIND_STRUCT).id))]
-        assert {os.getppid(), os.getpid()} <= set(found)
+        assert os.getpid() in set(found)
 
 
 def test_records_by_name(task_iterator: Program) -> None:
