@@ -8,7 +8,7 @@ import pytest
 from libbpf_oracle import Oracle
 from object_builder import SOURCES, ObjectBuilder
 
-from pybpf.btf.kinds import KIND_DATASEC, Datasec, Func, FuncProto, Type, Var
+from pybpf.btf.kinds import KIND_DATASEC, Composite, Datasec, Func, FuncProto, Type, Var
 from pybpf.btf.reader import BTF
 from pybpf.elf.container import Container
 from pybpf.elf.datasec import kernel_btf
@@ -24,7 +24,10 @@ def facts(one: Type) -> tuple[object, ...]:
             return tuple(plain(item) for item in value)
         return repr(value) if not isinstance(value, int | str) else value
 
-    names = [name for owner in type(one).__mro__ for name in getattr(owner, "__slots__", ()) if name != "btf"]
+    slots = [name for owner in type(one).__mro__ for name in getattr(owner, "__slots__", ())]
+    names = [name for name in slots if name != "btf" and not name.startswith("_")]
+    if isinstance(one, Composite):
+        names.append("members")  # made of hidden words when they are asked for
     return (type(one).__name__, *((name, plain(getattr(one, name))) for name in sorted(names)))
 
 
