@@ -19,6 +19,7 @@ Rules of this module:
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 
 from pybpf import syscall
 from pybpf.errors import BPFNotFoundError
@@ -30,6 +31,8 @@ from pybpf.syscall import seccomp as door
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pybpf.seccomp.process import Child
 
 
 class Notification:
@@ -146,8 +149,16 @@ class Notification:
 class Listener:
     """Where the calls arrive. It owns the descriptor; close it, or use it in a ``with`` block."""
 
-    def __init__(self, fd: syscall.FD) -> None:
+    def __init__(self, fd: syscall.FD, child: Child | None = None) -> None:
+        """Own a descriptor.
+
+        Args:
+            fd: of the listener.
+            child: who is under the filter, if that is a child of this process. Before Linux 6.11 a child that has ended
+                keeps its filter until it is waited for (commit bfafe5efa975), so `receive()` has to do that.
+        """
         self._fd = fd
+        self._child = child
 
     def fileno(self) -> int:
         """The descriptor's number. Raises `ClosedError` after `close()`."""
@@ -166,20 +177,30 @@ class Listener:
         from select import POLLHUP, POLLIN, poll
         from time import monotonic
 
+        listener = self.fileno()
         waiting = poll()
-        waiting.register(self.fileno(), POLLIN)
+        waiting.register(listener, POLLIN)
         end = None if timeout is None else monotonic() + timeout
-        while True:
-            left = None if end is None else max(0.0, end - monotonic()) * 1000
-            ready = waiting.poll(left)
-            if not ready or not ready[0][1] & POLLIN:
-                if not ready or ready[0][1] & POLLHUP:
+        with ExitStack() as stack:
+            process = -1
+            if self._child is not None and self._child.poll() is None:
+                process = os.pidfd_open(self._child.pid)
+                stack.callback(os.close, process)
+                waiting.register(process, POLLIN)
+            while True:
+                left = None if end is None else max(0.0, end - monotonic()) * 1000
+                ready = dict(waiting.poll(left))
+                if ready.get(listener, 0) & POLLIN:
+                    try:
+                        return Notification(self, door.seccomp_receive(self))
+                    except BPFNotFoundError:  # whoever made the call has ended meanwhile
+                        continue
+                if not ready or ready.get(listener, 0) & POLLHUP:
                     return None
-                continue
-            try:
-                return Notification(self, door.seccomp_receive(self))
-            except BPFNotFoundError:  # whoever made the call has ended meanwhile
-                continue
+                if process in ready:
+                    waiting.unregister(process)
+                    assert self._child is not None
+                    self._child.poll()
 
     def __iter__(self) -> Iterator[Notification]:
         while (call := self.receive()) is not None:

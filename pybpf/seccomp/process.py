@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from _thread import allocate_lock
 from mmap import mmap
 from signal import SIGKILL
 
@@ -97,23 +98,29 @@ class Child:
         self.pid = pid
         self.listener: Listener | None = None
         self.status: int | None = None
+        self._waits = allocate_lock()
 
     def poll(self) -> int | None:
         """The exit code if it has ended, else None."""
-        return self._wait(os.WNOHANG)
+        if self._waits.acquire(blocking=False):  # else another thread is in `wait()`, and will have the exit code
+            try:
+                self._wait(os.WNOHANG)
+            finally:
+                self._waits.release()
+        return self.status
 
     def wait(self) -> int:
         """Wait until it ends; its exit code, or the negated number of the signal that ended it."""
-        status = self._wait(0)
-        assert status is not None
-        return status
+        with self._waits:
+            self._wait(0)
+        assert self.status is not None
+        return self.status
 
-    def _wait(self, options: int) -> int | None:
+    def _wait(self, options: int) -> None:
         if self.status is None:
             pid, status = os.waitpid(self.pid, options)
             if pid:
                 self.status = os.waitstatus_to_exitcode(status)
-        return self.status
 
     def close(self) -> None:
         """Close the listener, whose calls then fail with ENOSYS, and wait. May be called twice."""
@@ -235,7 +242,7 @@ def _find_listener(child: Child, inherited: Sequence[int]) -> Listener | None:
         try:
             for number in _listeners(child.pid):
                 if number not in inherited:
-                    return Listener(_take(child.pid, number))
+                    return Listener(_take(child.pid, number), child)
         except FileNotFoundError:  # it has ended, or closed a descriptor meanwhile
             pass
         except PermissionError:

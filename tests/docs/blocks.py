@@ -5,7 +5,7 @@ What a reader does not see stands in HTML comments before a block:
     <!-- needs root, feature kprobes -->   where the block cannot run, it is skipped with the probe's reason
     <!-- while /bin/true -->               this command is run again and again while the block runs
     <!-- in a network namespace -->        of its own, whose loopback interface is up
-    <!-- numbers differ -->                before a block of output, or a console: numbers stand for any numbers
+    <!-- numbers differ -->                before a block of output, or a console: any numbers will do, and ms for us
     <!-- not run: the reason -->           the block is shown only
 
 The output of a Python block is the `text` block after it, if there is one. In output `...` stands for anything: for
@@ -116,6 +116,8 @@ def pattern(expected: str, numbers_differ: bool) -> re.Pattern[str]:
                 parts.append(".*?")
             elif part.isspace():
                 parts.append(r"[ \t]+")
+            elif numbers_differ and part in ("us", "ms"):
+                parts.append("[um]s")
             elif numbers_differ and re.fullmatch(_NUMBER, part):
                 parts.append(f"(?:{_NUMBER})")
             else:
