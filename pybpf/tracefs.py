@@ -132,7 +132,7 @@ class ProbeEvent:
         def enter() -> int:
             descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             try:
-                return os.write(descriptor, line.encode() + b"\n")
+                return os.write(descriptor, os.fsencode(line) + b"\n")
             finally:
                 os.close(descriptor)
 

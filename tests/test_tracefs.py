@@ -39,7 +39,8 @@ def test_mounted_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setattr(system, "MOUNTS", str(tmp_path / "mounts"))
     (tmp_path / "my trace" / "events").mkdir(parents=True)
     place = str(tmp_path / "my trace").replace(" ", "\\040")
-    (tmp_path / "mounts").write_text(f"t {place} tracefs rw 0 0\n")
+    odd = "t /a\rb tmpfs rw 0 0\nt /a\fb tmpfs rw 0 0\nt /a\u2028b tmpfs rw 0 0\n"  # what the kernel does not escape
+    (tmp_path / "mounts").write_text(f"{odd}t {place} tracefs rw 0 0\n", encoding="utf-8", newline="\n")
     assert tracefs.root() == str(tmp_path / "my trace")
 
 

@@ -122,6 +122,7 @@ def exit_code(error: Exception) -> int | None:
         ObjectError,
         RecordingError,
         RelocationError,
+        SimulationError,
         VerifierError,
     )
 
@@ -130,7 +131,7 @@ def exit_code(error: Exception) -> int | None:
         ((NotSupportedError, RelocationError, KernelBTFMissing), EXIT_KERNEL_LACKS),
         ((ObjectError, BTFError, RecordingError), EXIT_FILE),
         (PermissionError, EXIT_PRIVILEGES),
-        (BPFError, EXIT_KERNEL),
+        ((BPFError, SimulationError), EXIT_KERNEL),
         ((ValueError, OverflowError, TypeError), EXIT_USAGE),
     )
     for kinds, code in table:

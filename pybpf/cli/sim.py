@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,9 +40,8 @@ def add_command(commands: Any) -> None:
 
 
 def simulate(options: Namespace) -> int:
-    from pybpf.cli import EXIT_KERNEL, EXIT_OK
+    from pybpf.cli import EXIT_OK
     from pybpf.cli.output import Printer
-    from pybpf.errors import SimulationError
     from pybpf.sim import Coverage
 
     kernel = _kernel(options)
@@ -52,16 +50,12 @@ def simulate(options: Namespace) -> int:
         kernel.coverage = Coverage()
     context = None if options.ctx is None else _bytes(options.ctx, "--ctx")
     printer = Printer(options.json)
-    try:
-        for packet in _packets(options):
-            if options.trace:
-                result = _traced(program, packet, context)
-            else:
-                result = program.run(packet, ctx=context)
-            _show(result, packet, options.json)
-    except SimulationError as error:
-        print(f"pybpf: {error}", file=sys.stderr)
-        return EXIT_KERNEL
+    for packet in _packets(options):
+        if options.trace:
+            result = _traced(program, packet, context)
+        else:
+            result = program.run(packet, ctx=context)
+        _show(result, packet, options.json)
     if options.dump_maps:
         _show_maps(kernel, printer)
     if kernel.coverage is not None:

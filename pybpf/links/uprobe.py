@@ -9,6 +9,7 @@ Source: kernel/events/uprobes.c; Documentation/trace/uprobetracer.rst.
 from __future__ import annotations
 
 import errno
+import os
 
 from pybpf.constants import BPF_TRACE_UPROBE_MULTI, BPF_TRACE_UPROBE_SESSION
 from pybpf.errors import BPFError, BPFNotFoundError, NotSupportedError
@@ -164,7 +165,7 @@ def _attach(
         config |= ref_ctr_offset << shift
     cpu = 0 if pid < 0 else -1
     perf = open_event(
-        what, number, config, pid=pid, cpu=cpu, config1=file.encode(), config2=place, hints=_hints(file, pid)
+        what, number, config, pid=pid, cpu=cpu, config1=os.fsencode(file), config2=place, hints=_hints(file, pid)
     )
     return attach_perf(program, perf, kind, target, cookie=cookie, mode=mode)
 

@@ -17,7 +17,7 @@ MOUNTS = "/proc/self/mounts"
 def read(path: str) -> str:
     """A file's text without the blanks around it; empty when it is missing or closed to this process."""
     try:
-        with open(path, errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return file.read().strip()
     except OSError:
         return ""
@@ -25,7 +25,7 @@ def read(path: str) -> str:
 
 def status(field: str) -> str:
     """A field of /proc/self/status: ``status("CapEff")``; empty on a kernel without it."""
-    for line in read("/proc/self/status").splitlines():
+    for line in read("/proc/self/status").split("\n"):
         name, _, value = line.partition(":")
         if name == field:
             return value.strip()
@@ -39,7 +39,8 @@ def sysctl(name: str) -> str:
 
 def mounts(kind: str) -> Iterator[tuple[str, str]]:
     """Where file systems of a kind are mounted in this process's mount namespace, and their options."""
-    for line in read(MOUNTS).splitlines():
+    # The kernel escapes line feeds in names of folders, and no other character that str.splitlines() takes for an end.
+    for line in filter(None, read(MOUNTS).split("\n")):
         _, place, found, options, *_ = line.split(" ")
         if found == kind:
             yield place.replace("\\040", " "), options  # a blank in a path is written as an octal escape

@@ -254,7 +254,7 @@ class Policy:
             what: names or numbers of system calls, and conditions for their arguments.
 
         Raises:
-            ObjectError: no architecture has a system call of this name, or none is given.
+            ObjectError: no architecture has a system call of this name or number, or none is given.
         """
         calls: list[str | int] = []
         conditions: list[Condition] = []
@@ -264,6 +264,8 @@ class Policy:
                 continue
             if isinstance(one, str) and not is_call(one):
                 raise ObjectError(f"no architecture has a system call {one!r}")
+            if isinstance(one, int) and not 0 <= one < 1 << 32:
+                raise ObjectError(f"the number of a system call has 32 bits and no sign, not {one}")
             calls.append(one)
         if not calls:
             raise ObjectError("a rule needs the name of a system call")

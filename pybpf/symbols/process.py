@@ -50,7 +50,7 @@ def mappings(pid: int) -> Iterator[Mapping]:
     """
     path = f"/proc/{pid or 'self'}/maps"
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             for line in file:
                 mapping = Mapping(line)
                 if mapping.path.startswith("/"):

@@ -80,7 +80,7 @@ class Dialect:
 
     def __init__(self, registers: dict[str, int], operand: str) -> None:
         self.registers = registers
-        self.operand = re.compile(r"\s*(?P<size>[-+]?\d+)\s*@\s*(?:" + operand + r")(?=\s|$)")
+        self.operand = re.compile(rf"\s*(?P<size>{NUMBER})\s*@\s*(?:" + operand + r")(?=\s|$)")
 
 
 def _in_order(names: str, size: int) -> dict[str, int]:
@@ -88,11 +88,12 @@ def _in_order(names: str, size: int) -> dict[str, int]:
     return {name: number * size for number, name in enumerate(names.split())}
 
 
-NUMBER = r"[-+]?\d+"
+NUMBER = r"[-+]?\d{1,20}"
+"""What 64 bits can hold has no more digits; int() refuses to read some thousands of them."""
 
 _X86_OPERAND = (
     rf"(?P<offset>{NUMBER})?\s*\(\s*%(?P<base>\w+)\s*(?:,\s*%(?P<index>\w+)\s*(?:,\s*(?P<scale>\d+)\s*)?)?\)"
-    rf"|(?:(?P<ahead>{NUMBER})\+)?(?P<symbol>[A-Za-z_.][\w.]*)(?P<behind>[-+]\d+)?\(%rip\)"
+    rf"|(?:(?P<ahead>{NUMBER})\+)?(?P<symbol>[A-Za-z_.][\w.]*)(?P<behind>[-+]\d{1, 20})?\(%rip\)"
     rf"|%(?P<register>\w+)|\$(?P<constant>{NUMBER})"
 )
 _S390_OPERAND = rf"(?P<offset>{NUMBER})\s*\(\s*%(?P<base>\w+)\s*\)|%(?P<register>\w+)|(?P<constant>{NUMBER})"

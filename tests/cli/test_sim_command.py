@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKET = "00" * 12 + "0800" + "11" * 20
+ORDER = "el" if sys.byteorder == "little" else "eb"
 
 
 def sim(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -67,6 +68,7 @@ def test_capture_files(tmp_path: Path) -> None:
         (("xdp_count", "other", "--packet", PACKET), 2, "there is no program 'other'"),
         (("opensnoop",), 2, "which program?"),
         (("xdp_count", "--set", "x=1", "--packet", PACKET), 2, "x"),
+        ((f"tests/objects/built/load_arena.bpf{ORDER}.o",), 1, "variables in map 'arena' (arena) are not simulated"),
     ],
 )
 def test_errors_are_sentences(arguments: tuple[str, ...], code: int, message: str) -> None:

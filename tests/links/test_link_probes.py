@@ -7,6 +7,7 @@ import errno
 import mmap
 import os
 import platform
+import shutil
 import struct
 import subprocess
 import sys
@@ -310,6 +311,13 @@ def test_uprobe_at_a_file_offset(counting: Callable[..., Program], counter: Coun
     program = counting(c.BPF_PROG_TYPE_KPROBE)
     offset = function_offset(libc(), "getppid")
     attach_and_fire(counter, lambda: links.attach_uprobe(program, libc(), offset=offset), get_ppid)
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_uprobe_of_a_file_whose_name_is_no_text(loader: Callable[..., Program], mode: str, tmp_path: Path) -> None:
+    path = shutil.copy(libc(), tmp_path / "not\udcfftext.so")
+    with links.attach_uprobe(loader(c.BPF_PROG_TYPE_KPROBE, exit_with(0)), str(path), "getppid", mode=mode) as link:
+        assert link.target == f"{path}:getppid"
 
 
 @pytest.mark.parametrize("attach", [links.attach_uprobe, links.attach_uretprobe])

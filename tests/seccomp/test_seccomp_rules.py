@@ -199,6 +199,9 @@ def test_what_is_wrong_with_rules() -> None:
     policy = Policy(architectures=["x86_64"])
     with pytest.raises(ObjectError, match="no architecture has a system call 'frobnicate'"):
         policy.add(ALLOW, "frobnicate")
+    for number in (-5, 1 << 32):
+        with pytest.raises(ObjectError, match="32 bits and no sign"):
+            policy.add(ALLOW, number)
     with pytest.raises(ObjectError, match="a rule needs the name"):
         policy.add(ALLOW, arg[0] == 1)
     with pytest.raises(ObjectError, match="arguments 0 to 5, not 6"):

@@ -32,6 +32,16 @@ def test_this_process() -> None:
         list(mappings(4194304))
 
 
+@pytest.mark.parametrize("name", ["carriage\rreturn.so", "form\ffeed.so", "two words.so ", "not\udcfftext.so"])
+def test_names_of_files_that_look_like_the_end_of_a_line(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(bytes(mmap.PAGESIZE))
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+    with mapped:
+        assert find_mapped(0, name) == str(path)
+
+
 def test_file_that_was_deleted(tmp_path: Path) -> None:
     """The kernel still holds it, and another file may have its name."""
     path = tmp_path / "library.so"

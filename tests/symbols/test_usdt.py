@@ -228,6 +228,7 @@ def test_many_arguments() -> None:
         ("x86_64", "4@%eax%ebx", "is not of a form"),
         ("x86_64", "4@(%rax", "is not of a form"),
         ("x86_64", "@%eax", "is not of a form"),
+        pytest.param("x86_64", f"8@${'9' * 5000}", "is not of a form", id="more digits than int() takes"),
         ("aarch64", "8@x31", "cannot read: 'x31'"),
         ("s390x", "8@%r16", "cannot read: 'r16'"),
         ("riscv64", "8@s12", "cannot read: 's12'"),
