@@ -74,7 +74,7 @@ def test_hello_ring(example) -> None:  # type: ignore[no-untyped-def]
     path = f"/nowhere/pybpf_{os.getpid()}_" + "x" * 150
     line = running.wait_for(lambda line: line.endswith(f" - {path}"), lambda: open_file(path))
     assert f"({os.getpid()})" in line
-    assert re.fullmatch(r"\d+ events were dropped", running.end()[-1])
+    assert re.search(r"\d+ events were dropped$", running.end()[-1])  # the interrupt may come in the middle of a line
 
 
 def test_hello_tail(example) -> None:  # type: ignore[no-untyped-def]
