@@ -39,7 +39,7 @@ from __future__ import annotations
 import os
 from _thread import RLock
 from binascii import crc32
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from stat import S_ISREG
 from struct import Struct
 from sys import byteorder
@@ -49,7 +49,7 @@ from pybpf.errors import ClosedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any, Self
 
     from pybpf.btf.reader import BTF
@@ -125,8 +125,9 @@ class Capture:
         """The source has another type from now on: it goes on under a new number."""
         with self._lock:
             for name, known in self._sources.items():
-                if known is source and self._fd >= 0 and self.failed is None:
-                    self._declare(name, source)
+                if known is source and self._is_writing:
+                    with self._failing():
+                        self._declare(name, source)
 
     def _add_btf(self, btf: BTF) -> int:
         """The number of a BTF, which is written when it is new. 1 is the first."""
@@ -141,14 +142,24 @@ class Capture:
     def add(self, source: RecordSource, batch: Batch) -> None:
         """Write a batch. Called by the source, for each that it takes."""
         with self._lock:
-            if not len(batch) or self._fd < 0 or self.failed is not None or os.getpid() != self._pid:
+            if not len(batch) or not self._is_writing:
                 return
-            try:
+            with self._failing():
                 self._add_records(self._numbers[id(source)], batch, source.types_of(batch))
-            except BaseException as error:
-                self.failed = error
-                raise
             self.records += len(batch)
+
+    @property
+    def _is_writing(self) -> bool:
+        return self._fd >= 0 and self.failed is None and os.getpid() == self._pid
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """The first error ends the recording."""
+        try:
+            yield
+        except BaseException as error:
+            self.failed = error
+            raise
 
     def _add_records(self, number: int, batch: Batch, types: Iterable[int] | None) -> None:
         flags = (UNIFORM if batch.stride else 0) | (0 if types is None else TYPED)
@@ -204,7 +215,7 @@ class Capture:
                     source.capture = None
             fd = self._fd
             try:
-                if os.getpid() == self._pid and self.failed is None:
+                if self._is_writing:
                     self._json(END, {"sources": {str(n): s for n, s in self._totals()}, "records": self.records})
             finally:
                 self._fd = -1

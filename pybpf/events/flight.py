@@ -13,12 +13,10 @@ from __future__ import annotations
 from _thread import allocate_lock
 from contextlib import contextmanager
 
-from pybpf.constants import BPF_MAP_TYPE_PERF_EVENT_ARRAY
-from pybpf.errors import BPFError
 from pybpf.events.batch import decoder
-from pybpf.events.perfbuf import DEFAULT_PAGES, CpuBuffer, check_page_count, chosen_cpus
+from pybpf.events.perfbuf import DEFAULT_PAGES, CpuBuffer, check_array, check_page_count, chosen_cpus, release
 from pybpf.events.waiting import Waitable
-from pybpf.syscall import duplicate, map_info
+from pybpf.syscall import duplicate
 from pybpf.syscall.fd import FD
 from pybpf.syscall.perf_event import perf_pause_output
 
@@ -67,11 +65,8 @@ class FlightRecorder(Waitable):
         self._lock = allocate_lock()
         self._map = FD(duplicate(map))
         try:
-            info = map_info(self._map)
-            if info.type != BPF_MAP_TYPE_PERF_EVENT_ARRAY:
-                raise ValueError(f"map {info.name!r} is not a perf event array (its type is {info.type})")
-            self.name: str = info.name
-            for cpu in chosen_cpus(cpus, info.max_entries):
+            self.name, slots = check_array(self._map)
+            for cpu in chosen_cpus(cpus, slots):
                 self._buffers.append(CpuBuffer(self._map, cpu, page_count, backward=True))
             super().__init__((), 0)
         except BaseException:
@@ -85,15 +80,7 @@ class FlightRecorder(Waitable):
             raise
 
     def _release(self, inherited: bool) -> None:
-        errors: list[BPFError] = []
-        for buffer in self._buffers:
-            try:
-                buffer.close(inherited=inherited)
-            except BPFError as error:
-                errors.append(error)
-        self._map.close()
-        if errors:
-            raise errors[0]
+        release(self._buffers, self._map, inherited)
 
     def __repr__(self) -> str:
         return f"<FlightRecorder {self.name!r}: {'closed' if self._closing else f'{len(self._buffers)} CPUs'}>"
@@ -145,8 +132,8 @@ class FlightRecorder(Waitable):
     def batches(self, *, again: bool = False) -> dict[int, Batch]:
         """The same undecoded, a batch for each CPU."""
         with self._inside_and_locked():
-            self._pause_output(True)
             try:
+                self._pause_output(True)
                 found = {buffer.cpu: buffer.ring.look_back(self._since(buffer, again)) for buffer in self._buffers}
             finally:
                 if not self._paused:

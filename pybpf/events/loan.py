@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pybpf.errors import ClosedError
+from pybpf.events.source import PAUSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,10 +12,6 @@ if TYPE_CHECKING:
 
     from pybpf.events.batch import Batch
     from pybpf.events.source import RecordSource
-
-
-PAUSE = 0.001
-"""Seconds between two looks at a ring whose next record is reserved but not submitted."""
 
 
 class Batches:

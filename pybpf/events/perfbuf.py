@@ -33,7 +33,7 @@ from pybpf.syscall.perf_event import perf_disable, perf_enable, perf_event_open,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pybpf.btf.reader import BTF
     from pybpf.events.batch import Batch, Decode
@@ -146,11 +146,8 @@ class PerfBuffer(RecordSource):
         self._buffers: list[CpuBuffer] = []
         self._map = FD(duplicate(map))
         try:
-            info = map_info(self._map)
-            if info.type != BPF_MAP_TYPE_PERF_EVENT_ARRAY:
-                raise ValueError(f"map {info.name!r} is not a perf event array (its type is {info.type})")
-            self.name: str = info.name
-            for cpu in chosen_cpus(cpus, info.max_entries):
+            self.name, slots = check_array(self._map)
+            for cpu in chosen_cpus(cpus, slots):
                 self._open(cpu, page_count, wakeup_events, watermark, skip_absent=cpus is None)
             watched = [buffer.fileno() for buffer in self._buffers]
             super().__init__(decode, strict, btf or getattr(map, "btf", None), watched)
@@ -172,15 +169,7 @@ class PerfBuffer(RecordSource):
                 raise
 
     def _release(self, inherited: bool) -> None:
-        errors: list[BPFError] = []
-        for buffer in self._buffers:
-            try:
-                buffer.close(inherited=inherited)
-            except BPFError as error:
-                errors.append(error)
-        self._map.close()
-        if errors:
-            raise errors[0]
+        release(self._buffers, self._map, inherited)
 
     def _available(self) -> int:
         return sum(buffer.ring.available for buffer in self._buffers)
@@ -269,6 +258,27 @@ class PerfBuffer(RecordSource):
     def lost_by_cpu(self) -> dict[int, int]:
         """The same for each CPU."""
         return {buffer.cpu: buffer.lost for buffer in self._buffers}
+
+
+def check_array(map: FD) -> tuple[str, int]:
+    """A perf event array's name and how many slots it has. Raises ValueError for a map of another type."""
+    info = map_info(map)
+    if info.type != BPF_MAP_TYPE_PERF_EVENT_ARRAY:
+        raise ValueError(f"map {info.name!r} is not a perf event array (its type is {info.type})")
+    return info.name, info.max_entries
+
+
+def release(buffers: Iterable[CpuBuffer], map: FD, inherited: bool) -> None:
+    """Close all buffers, and the map after them. Raises the first error when all is done."""
+    errors: list[BPFError] = []
+    for buffer in buffers:
+        try:
+            buffer.close(inherited=inherited)
+        except BPFError as error:
+            errors.append(error)
+    map.close()
+    if errors:
+        raise errors[0]
 
 
 def check_page_count(page_count: int) -> None:

@@ -147,7 +147,9 @@ class Replay:
     def _each_by_type(self, source: RecordedSource, batch: Batch, types: array[int]) -> Iterator[Any]:
         for record, type_id in zip(batch, types, strict=True):
             try:
-                yield source.codec_of(type_id).decode(record, 0, len(record)) if type_id else record
+                made = source.codec_of(type_id) if type_id else None
+                is_whole = made is not None and len(record) >= made.size
+                yield made.decode(record, 0, len(record)) if made is not None and is_whole else record
             except BTFError as error:
                 raise self._error(f"source {source.name!r}: {error}") from None
 

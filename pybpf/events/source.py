@@ -44,7 +44,7 @@ CHUNK = 512
 FIRST_CHUNK = 8
 """How many it takes first: a loop that ends at its first event should not have decoded hundreds."""
 _ALL = 1 << 30
-_PAUSE = 0.001
+PAUSE = 0.001
 """Seconds between two looks at a ring whose next record is reserved but not submitted."""
 
 
@@ -112,9 +112,7 @@ class EventSource(Waitable):
             ValueError: a record is too short for its type. It counts as read; the next call goes on behind it.
             RuntimeError: the source was inherited by fork(), or a decode function reads from its own source.
         """
-        if limit is not None and limit < 1:
-            raise ValueError(f"limit must be at least 1, not {limit}")
-        wanted = _ALL if limit is None else limit
+        wanted = _wanted(limit)
         return self._when_there(lambda: self._gather(wanted), timeout)
 
     def _when_there(self, take: Callable[[], tuple[_Taken, bool]], timeout: float | None) -> _Taken:
@@ -136,7 +134,7 @@ class EventSource(Waitable):
                     remaining = due if remaining is None else min(due, remaining)
                 if ready and not moved:
                     # The next record is reserved and not yet submitted. That takes a moment only.
-                    self._pause(_PAUSE if remaining is None else min(remaining, _PAUSE))
+                    self._pause(PAUSE if remaining is None else min(remaining, PAUSE))
                     ready = False
                 else:
                     ready = self._wait(remaining)
@@ -225,7 +223,7 @@ class EventSource(Waitable):
             try:
                 return self._ready.popleft()
             except IndexError:
-                pause = _PAUSE if stalled else 0
+                pause = PAUSE if stalled else 0
             # One turn for the other tasks before each chunk, however fast events come.
             await sleep(pause)
             try:
@@ -422,7 +420,7 @@ class RecordSource(EventSource):
         Values that an unfinished loop left behind are not in it. An empty batch: there was nothing in that time.
         Raises what `poll()` raises, but for errors in decoding.
         """
-        wanted = _ALL if limit is None else limit
+        wanted = _wanted(limit)
         return self._when_there(lambda: self._next_batch(wanted), timeout)
 
     def _next_batch(self, limit: int) -> tuple[Batch, bool]:
@@ -432,9 +430,11 @@ class RecordSource(EventSource):
             batch = self._scan(limit)
             if batch is None:
                 return self._typed(Batch(b"", (), ())), False
+            if self.capture is not None:  # before the commit: when it cannot be written, it is still there
+                self.capture.add(self, self._typed(batch))
             batch.commit()
-        self._take(self._typed(batch))
-        return batch, True
+        self._account(batch)
+        return self._typed(batch), True
 
     def _typed(self, batch: Batch) -> Batch:
         batch.codec = self._codec
@@ -463,7 +463,7 @@ class RecordSource(EventSource):
         """
         from pybpf.events.loan import Loan
 
-        return Loan(self, _ALL if limit is None else limit)
+        return Loan(self, _wanted(limit))
 
     def lend(self, limit: int) -> Batch:
         """The beginning of a loan, see `borrow_batch()`."""
@@ -544,6 +544,12 @@ class RecordSource(EventSource):
             batch.delivered = batch.resume_at(start + len(values) - before, error)
             batch.rest = self._values(batch, batch.delivered)
             raise
+
+
+def _wanted(limit: int | None) -> int:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+    return _ALL if limit is None else limit
 
 
 def _set(future: Future[None]) -> None:

@@ -94,6 +94,7 @@ class DeclaredTypes:
         self.types = Declarations()
         self.classes: dict[int, type] = {}
         self._made: dict[type, CType] = {}
+        self._begun: set[type] = set()
 
     def ctype(self, declared: Any) -> CType:
         """The C type. Raises BTFError for what is none."""
@@ -107,6 +108,9 @@ class DeclaredTypes:
         if isinstance(declared, type):
             found = self._made.get(declared)
             if found is None:
+                if declared in self._begun:
+                    raise BTFError(f"{declared.__name__} contains itself")
+                self._begun.add(declared)
                 found = self._made[declared] = self._of_class(declared)
             return found
         raise BTFError(f"{declared!r} is no type of a key or value (a C declaration, a dataclass, an annotated type)")
@@ -119,6 +123,8 @@ class DeclaredTypes:
         from enum import IntEnum
 
         if issubclass(cls, IntEnum):
+            if not len(cls):
+                raise BTFError(f"{cls.__name__} is an enum without members")
             return self.types.enumeration(cls.__name__, [(item.name, int(item)) for item in cls])
         annotations = _annotations(cls)
         frame = Frame()

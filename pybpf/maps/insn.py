@@ -26,10 +26,9 @@ class InsnFace(Face):
     def encode(self, value: Any) -> bytes:
         if isinstance(value, bytes):
             return check_bytes(value, self.size, self.where)
-        number = value[0] if isinstance(value, tuple) else value
         try:
-            return _VALUE.pack(number, 0, 0)
-        except struct.error:
+            return _VALUE.pack(value[0] if isinstance(value, tuple) else value, 0, 0)
+        except (struct.error, IndexError):
             raise ValueError(f"{self.where} takes the number of an instruction, not {value!r}") from None
 
     def decode(self, data: bytes) -> tuple[int, int, int]:

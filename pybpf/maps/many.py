@@ -19,6 +19,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pybpf import constants as c
@@ -45,6 +46,9 @@ MAX_COPIED = 4096
 """Bytes of a value; each eight take two instructions."""
 FEWEST = 16
 """For fewer keys it does not pay."""
+
+_FOR_NOW = (errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Refusals that say nothing of the next time."""
 
 KINDS = (("syscall", True), ("socket", True), ("socket", False))
 """(section, whether it uses bpf_loop()), in the order in which they are tried."""
@@ -258,7 +262,9 @@ class Readers:
         for kind in (self.kind,) if self.kind is not None else KINDS:
             try:
                 made = ManyReader(owner, kind)
-            except BPFError:
+            except BPFError as error:
+                if error.errno in _FOR_NOW:
+                    return None
                 continue
             self.kind = kind
             return made

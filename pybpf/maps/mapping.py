@@ -270,7 +270,7 @@ class MappingMap(Map):
         try:
             self.put(key, default, BPF_NOEXIST)
         except BPFExistsError:
-            return self.get(key, default)
+            pass
         return self.get(key, default)
 
     # --- many elements ---------------------------------------------------------------------------------------------

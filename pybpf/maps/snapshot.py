@@ -25,7 +25,7 @@ from struct import Struct
 
 from pybpf.btf.describe import describe
 from pybpf.btf.plain import convert, from_plain, to_plain
-from pybpf.errors import ObjectError
+from pybpf.errors import BTFError, ObjectError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ class Snapshot:
 
         try:
             header = json.loads(text)
-            entries, btf = header["entries"], bytes.fromhex(header["btf"])
+            entries, btf = list(header["entries"]), bytes.fromhex(header["btf"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ObjectError(f"this is no snapshot of a map: {error!r}") from None
         made = cls._from_header(header, btf, b"", b"")
@@ -316,8 +316,15 @@ class Snapshot:
             raise ObjectError("the header is damaged: byte_order, name")
         for field in (*_SHAPE[1:], "cpus", "key_type", "value_type"):
             _natural(header.get(field), field)
-        btf = BTF.from_bytes(btf_data)
-        codecs = [codec(btf, number) if number else None for number in (header["key_type"], header["value_type"])]
+        try:
+            btf = BTF.from_bytes(btf_data)
+            codecs = [codec(btf, number) if number else None for number in (header["key_type"], header["value_type"])]
+        except BTFError as error:
+            raise ObjectError(f"the type information is damaged: {error}") from None
+        if btf.byte_order != header["byte_order"]:
+            raise ObjectError(
+                f"the data is {header['byte_order']}-endian, its type information {btf.byte_order}-endian"
+            )
         made = cls(header, keys, values, *codecs, cpus=header["cpus"], byte_order=header["byte_order"])
         made._check()
         return made

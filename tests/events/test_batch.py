@@ -426,3 +426,14 @@ def test_batches_in_an_event_loop(emitter: Emitter) -> None:
             await asyncio.wait_for(task, 20)
 
         asyncio.run(closed())
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_is_at_least_one(emitter: Emitter, limit: int) -> None:
+    with pairs(emitter) as ring:
+        emitter.run(3)
+        for read in (ring.read_batch, ring.borrow_batch, lambda limit: ring.poll(0, limit)):
+            with pytest.raises(ValueError, match="at least 1"):
+                read(limit)
+        assert len(ring.read_batch(2)) == 2

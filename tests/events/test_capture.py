@@ -141,6 +141,16 @@ def test_a_file_that_was_cut_off_is_good_up_to_there(tmp_path: Path) -> None:
     assert lengths == {0, 3, 5}
 
 
+def test_a_record_too_short_for_its_own_type_comes_as_bytes(tmp_path: Path) -> None:
+    typed = struct.pack("<4I", EVENT_ID, EVENT_ID, 2, 12) + b"ab" + struct.pack("<I8s", 7, b"whole")
+    whole = recording()
+    blocks = [one for one in blocks_of(whole) if one[0] in (INFO, BTF_BLOCK, SOURCE)]
+    data = put_together(blocks) + records(1, 2, 2, 0, 0, typed)
+    values, _ = everything(write(tmp_path / "x.bpfcap", data))
+    assert values[0] == ("execs", b"ab")
+    assert values[1][1].pid == 7
+
+
 def blocks_of(data: bytes) -> list[tuple[int, bytes]]:
     found = []
     offset = FILE_HEADER.size
@@ -356,6 +366,25 @@ class TestRecording:
             assert len(ring.consume()) == 1
             assert capture.failed is not None
             assert "failed" in repr(capture)
+
+    def test_a_full_disk_loses_no_batch(self, emitter: Emitter, tmp_path: Path) -> None:
+        with pairs(emitter) as ring, ring.record(tmp_path / "x") as capture:
+            with open("/dev/full", "wb") as full:
+                os.dup2(full.fileno(), capture._fd, inheritable=False)
+            emitter.run(20)
+            with pytest.raises(OSError):
+                ring.read_batch()
+            assert len(ring.read_batch()) == 20
+
+    def test_a_full_disk_at_a_new_type_ends_the_recording(self, emitter: Emitter, tmp_path: Path) -> None:
+        with pairs(emitter) as ring, ring.record(tmp_path / "x") as capture:
+            with open("/dev/full", "wb") as full:
+                os.dup2(full.fileno(), capture._fd, inheritable=False)
+            with pytest.raises(OSError):
+                capture.declare_again(ring)
+            assert capture.failed is not None
+            emitter.run(3)
+            assert len(ring.consume()) == 3
 
     def test_a_child_writes_nothing(self, emitter: Emitter, tmp_path: Path) -> None:
         path = tmp_path / "x"

@@ -14,7 +14,7 @@ from pybpf import constants as c
 from pybpf import syscall
 from pybpf.errors import BPFError, BTFError
 from pybpf.maps import Map, MappingMap, class_of
-from pybpf.maps.declared import u16, u32
+from pybpf.maps.declared import codec_of, u16, u32
 
 
 class Color(enum.IntEnum):
@@ -181,3 +181,31 @@ def test_class_with_operators_of_its_own() -> None:
     with Doubling(key="u32", value="u32", max_entries=4) as made:
         made[1] = 4
         assert made[1] == 8
+
+
+@dataclass
+class Knot:
+    inner: Knot
+
+
+@dataclass
+class Left:
+    right: Right
+
+
+@dataclass
+class Right:
+    left: Left
+
+
+class NoMembers(enum.IntEnum):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [(Knot, "Knot contains itself"), (Left, "contains itself"), (NoMembers, "NoMembers is an enum without members")],
+)
+def test_classes_that_are_no_types(declared: type, message: str) -> None:
+    with pytest.raises(BTFError, match=message):
+        codec_of(declared)

@@ -221,3 +221,19 @@ def test_update_many(is_batched: bool) -> None:
             made.update_many(range(1000, 1100), [(0, 0)] * 100)
         assert full.value.errno == errno.E2BIG
         assert full.value.count == 100 - 50 - 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
+def test_a_refusal_for_now_is_not_remembered(
+    numbers: pybpf.HashMap, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BPFError(number, "BPF_MAP_CREATE")
+
+    numbers.update({one: one for one in range(50)})
+    with monkeypatch.context() as patch:
+        patch.setattr(many, "ManyReader", refuse)
+        assert numbers.get_many(range(50)) == list(range(50))
+    assert numbers.readers is not None
+    assert not numbers.readers.is_refused
+    assert numbers.get_many(range(50)) == list(range(50))

@@ -214,3 +214,20 @@ def test_what_is_no_snapshot(text: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(ObjectError, match="x: "):
         Snapshot.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"byte_order": "big"}, "big-endian, its type information little-endian"),
+        ({"key_type": 99}, "type information is damaged"),
+        ({"btf": "00" * 30}, "type information is damaged"),
+        ({"entries": 5}, "no snapshot of a map"),
+    ],
+)
+def test_a_header_that_contradicts_itself(changes: dict[str, object], message: str) -> None:
+    with pybpf.HashMap(key="u32", value="u64", max_entries=4) as made:
+        made[1] = 2
+        data = json.loads(made.snapshot().to_json())
+    with pytest.raises(ObjectError, match=message):
+        Snapshot.from_json(json.dumps(data | changes))
