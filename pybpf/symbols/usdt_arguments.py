@@ -93,7 +93,7 @@ NUMBER = r"[-+]?\d{1,20}"
 
 _X86_OPERAND = (
     rf"(?P<offset>{NUMBER})?\s*\(\s*%(?P<base>\w+)\s*(?:,\s*%(?P<index>\w+)\s*(?:,\s*(?P<scale>\d+)\s*)?)?\)"
-    rf"|(?:(?P<ahead>{NUMBER})\+)?(?P<symbol>[A-Za-z_.][\w.]*)(?P<behind>[-+]\d{1, 20})?\(%rip\)"
+    rf"|(?:(?P<ahead>{NUMBER})\+)?(?P<symbol>[A-Za-z_.][\w.]*)(?P<behind>[-+]\d{{1,20}})?\(%rip\)"
     rf"|%(?P<register>\w+)|\$(?P<constant>{NUMBER})"
 )
 _S390_OPERAND = rf"(?P<offset>{NUMBER})\s*\(\s*%(?P<base>\w+)\s*\)|%(?P<register>\w+)|(?P<constant>{NUMBER})"
