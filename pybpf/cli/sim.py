@@ -151,7 +151,8 @@ def _show(result: RunResult, packet: bytes | None, as_json: bool) -> None:
 
 def _show_maps(kernel: Kernel, printer: Printer) -> None:
     """What programs have put into maps."""
-    from pybpf.sim.maps import ArrayMap, EventMap, HashMap
+    from pybpf.sim.events import EventMap
+    from pybpf.sim.maps import ArrayMap, HashMap
 
     for name, one in kernel.maps.items():
         if isinstance(one, EventMap):

@@ -4,6 +4,7 @@
     cpu         the instructions                 memory    regions, every access checked
     code        a linked program                 context   what r1 points to, packets
     maps        maps                             helpers   what programs call
+    events      ring buffers, perf event arrays
     debug       steps, breakpoints, registers    coverage  which lines of C ran
 
 Pure: it imports nothing that reaches the real kernel.

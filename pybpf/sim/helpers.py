@@ -18,7 +18,8 @@ from pybpf import constants as c
 from pybpf.errors import SimulationError
 from pybpf.sim.context import ETHERNET, MAX_METADATA, Packet
 from pybpf.sim.cpu import MASK32, MASK64, MAX_TAIL_CALLS, signed
-from pybpf.sim.maps import BloomMap, EventMap, QueueMap, SimMap, ThingMap
+from pybpf.sim.events import EventMap
+from pybpf.sim.maps import BloomMap, QueueMap, SimMap, ThingMap
 from pybpf.sim.text import format_text
 
 TYPE_CHECKING = False
@@ -151,6 +152,8 @@ def _times(run: Run, count: int, callback: int, context: int) -> Callback:
 @helper("tail_call")
 def tail_call(run: Run, context: int, map: int, number: int) -> int | None:
     found = _map(run, map, ThingMap)
+    if found.type_number != c.BPF_MAP_TYPE_PROG_ARRAY:
+        raise SimulationError(f"bpf_tail_call() does not take {found!r}")
     program = found.thing((number & MASK32).to_bytes(4, run.memory.byte_order))
     if program is None or run.cpu.tail_calls >= MAX_TAIL_CALLS:
         return -errno.ENOENT

@@ -27,8 +27,20 @@ from pybpf.errors import ObjectError, SimulationError
 from pybpf.sim.code import Linker
 from pybpf.sim.context import ETHERNET, make_context
 from pybpf.sim.cpu import CPU, MASK32
+from pybpf.sim.events import EventMap
 from pybpf.sim.helpers import HELPERS, tail_call
-from pybpf.sim.maps import ArrayMap, EventMap, SimMap, World, make_map
+from pybpf.sim.maps import (
+    ArrayMap,
+    BloomMap,
+    HashMap,
+    PerCPUArrayMap,
+    PerCPUHashMap,
+    QueueMap,
+    SimMap,
+    ThingMap,
+    TrieMap,
+    World,
+)
 from pybpf.sim.memory import Handle, Memory, Region
 from pybpf.sim.text import format_text
 
@@ -38,6 +50,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.btf.reader import BTF
+    from pybpf.mapspec import MapSpec
     from pybpf.sim.code import Code
     from pybpf.sim.context import Context
     from pybpf.sim.coverage import Coverage
@@ -73,6 +86,27 @@ class RunResult:
 
     def __repr__(self) -> str:
         return f"<RunResult retval={self.retval} steps={self.steps} data={len(self.data)} bytes>"
+
+
+_MAP_KINDS: dict[int, Callable[[World, MapSpec, BTF | None], SimMap]] = {
+    c.BPF_MAP_TYPE_HASH: HashMap,
+    c.BPF_MAP_TYPE_LRU_HASH: HashMap,
+    c.BPF_MAP_TYPE_PERCPU_HASH: PerCPUHashMap,
+    c.BPF_MAP_TYPE_LRU_PERCPU_HASH: PerCPUHashMap,
+    c.BPF_MAP_TYPE_ARRAY: ArrayMap,
+    c.BPF_MAP_TYPE_PERCPU_ARRAY: PerCPUArrayMap,
+    c.BPF_MAP_TYPE_LPM_TRIE: TrieMap,
+    c.BPF_MAP_TYPE_QUEUE: QueueMap,
+    c.BPF_MAP_TYPE_STACK: QueueMap,
+    c.BPF_MAP_TYPE_BLOOM_FILTER: BloomMap,
+    c.BPF_MAP_TYPE_RINGBUF: EventMap,
+    c.BPF_MAP_TYPE_PERF_EVENT_ARRAY: EventMap,
+}
+
+
+def make_map(world: World, spec: MapSpec, btf: BTF | None) -> SimMap:
+    """The map that a spec describes."""
+    return _MAP_KINDS.get(spec.type_number, ThingMap)(world, spec, btf)
 
 
 class Run:
@@ -372,7 +406,7 @@ class Kernel(World):
                 return one
         raise SimulationError(f"{record:#x} is no record of a ring buffer")
 
-    def add_map(self, spec: Any) -> SimMap:
+    def add_map(self, spec: MapSpec) -> SimMap:
         """Make one more map, to put into a map of maps."""
         made = make_map(self, spec, spec.btf or self.spec.btf)
         self._added.append(made)

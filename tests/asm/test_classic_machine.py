@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import socket
@@ -355,3 +356,20 @@ def test_files_that_are_no_captures() -> None:
     ):
         with pytest.raises(ObjectError, match=message):
             list(Reader(BytesIO(data)))
+
+
+@pytest.mark.parametrize("time", [-1.0, 1e12, float("nan"), float("inf")])
+def test_a_time_that_the_format_cannot_hold(time: float) -> None:
+    with pytest.raises(ObjectError, match="does not fit"):
+        Writer(io.BytesIO()).write(Captured(time, 4, b"abcd"))
+
+
+def test_a_packet_longer_than_any_that_is_read() -> None:
+    with pytest.raises(ObjectError, match="more than 262144"):
+        Writer(io.BytesIO()).write(Captured(0, 262145, bytes(262145)))
+
+
+@pytest.mark.parametrize("line", ["ja {}", "jeq #1 jt {} jf 3", "ret #{}"])
+def test_numbers_of_thousands_of_digits(line: str) -> None:
+    with pytest.raises(ObjectError, match="line 1"):
+        Filter.from_text(line.format("9" * 5000))

@@ -492,3 +492,11 @@ def test_what_does_not_belong_into_a_map_is_refused(kind: str) -> None:
     assert caught.value.args == (1,)
     with pytest.raises(KeyError):
         del made[1]
+
+
+def test_a_tail_call_needs_a_map_of_programs() -> None:
+    text = ".map m array_of_maps key=4 value=4 entries=2\n.map one array key=4 value=8 entries=1\n.program p xdp\n"
+    kernel = sim.load(assemble(text + "r2 = map[m]\nr3 = 0\ncall bpf_tail_call\nr0 = 0\nexit"))
+    kernel.maps["m"][0] = kernel.maps["one"]
+    with pytest.raises(SimulationError, match="does not take"):
+        kernel.programs["p"].run(PACKET)

@@ -109,7 +109,7 @@ class _Assembler:
                 self._labels[label] = len(self._code)
             if operation:
                 self._code.append((number, stripped, *self._instruction(operation.lower(), operand)))
-        except _Unclear as error:
+        except (_Unclear, ValueError) as error:  # ValueError: a number of thousands of digits
             raise ObjectError(f"line {number}: {stripped!r}: {error}") from None
 
     def finish(self) -> list[Instruction]:

@@ -84,7 +84,12 @@ class Writer:
         file.write(Struct(f"{order}IHHiIII").pack(MICROSECONDS, 2, 4, 0, 0, SNAPSHOT_LENGTH, link_type))
 
     def write(self, packet: Captured) -> None:
-        """Append a packet."""
-        microseconds = round(packet.time * 1_000_000)
-        head = self._record.pack(*divmod(microseconds, 1_000_000), len(packet.data), packet.length)
+        """Append a packet. Raises ObjectError when the format has no room for its time or length."""
+        if len(packet.data) > SNAPSHOT_LENGTH:
+            raise ObjectError(f"capture: a packet of {len(packet.data)} bytes, more than {SNAPSHOT_LENGTH}")
+        try:
+            times = divmod(round(packet.time * 1_000_000), 1_000_000)
+            head = self._record.pack(*times, len(packet.data), packet.length)
+        except (error, ValueError, OverflowError):
+            raise ObjectError(f"capture: {packet!r} does not fit: times are 32 bits of seconds from 1970") from None
         self._file.write(head + packet.data)
