@@ -64,7 +64,7 @@ def test_btf_objects() -> None:
         found = {info.id: info for info in system.btf_objects()}
         assert (found[number].name, found[number].kernel_btf) == ("", 0)
     kernel = [info for info in found.values() if info.name == "vmlinux"]
-    assert [info.kernel_btf for info in kernel] == [1]
+    assert [info.kernel_btf for info in kernel] in ([1], [])  # the kernel's own has an id since Linux 5.11
 
 
 def test_what_goes_while_the_list_is_read() -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from emitters import Drain
 
 HERE = Path(__file__).resolve().parent
 
@@ -127,6 +128,7 @@ os._exit(0)  # a loan that was never given back holds its lock
 @pytest.mark.kernel
 @pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
 def test_nothing_crashes() -> None:
+    Drain().close()  # skips where there are no user ring buffers
     command = [sys.executable, "-X", "faulthandler", "-c", CODE, str(HERE), str(HERE.parent), "4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
