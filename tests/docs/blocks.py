@@ -8,6 +8,9 @@ What a reader does not see stands in HTML comments before a block:
     <!-- numbers differ -->                before a block of output, or a console: any numbers will do, and ms for us
     <!-- not run: the reason -->           the block is shown only
 
+What may be needed: root, little-endian, "command tcpdump", "package capstone", "machine x86_64", "module bpf" (of
+security), and what `pybpf.probe` has a function for: "feature kprobes", "btf enum64", "helper lsm d_path".
+
 The output of a Python block is the `text` block after it, if there is one. In output `...` stands for anything: for
 any lines when it is a line of its own.
 """
@@ -128,7 +131,7 @@ def pattern(expected: str, numbers_differ: bool) -> re.Pattern[str]:
 
 def compare(expected: str, actual: str, numbers_differ: bool) -> None:
     """The output must look like what the page shows."""
-    wanted = pattern(expected, numbers_differ)
+    wanted = pattern(_for_this_machine(expected), numbers_differ)
     assert wanted.fullmatch(actual.rstrip("\n") + "\n"), f"the page shows:\n{expected}\nit printed:\n{actual}"
 
 
