@@ -199,12 +199,14 @@ class CPU:
 
     def _pop(self) -> None:
         result = self.registers[0]
-        if result is None:
+        frame = self.frames[-1]
+        # A subprogram may give nothing: compilers leave out a result that nobody uses.
+        if result is None and (len(self.frames) == 1 or frame.resume is not None):
             raise SimulationError("r0 has no value at exit")
-        frame = self.frames.pop()
+        self.frames.pop()
         self.memory.unmap(frame.stack)
         if not self.frames:
-            self.done, self.result = True, result
+            self.done, self.result = True, result or 0
             return
         self.registers[1:6] = [None] * 5
         self.registers[6:10] = frame.saved
@@ -325,11 +327,11 @@ class CPU:
     def _call(self, insn: Instruction, frame: Frame) -> None:
         if insn.code & _REGISTER:  # callx
             self._push(frame.code, frame.code.index_at(self.read(insn.dst)), (), None)
-        elif insn.src == 1:
-            self._push(frame.code, frame.pc + insn.imm, (), None)
-        elif insn.src == 2 or frame.pc - 1 in frame.code.kernel_functions:
+        elif insn.src == 2 or frame.pc - 1 in frame.code.kernel_functions:  # in objects these look like subprograms
             name = frame.code.kernel_functions.get(frame.pc - 1, f"number {insn.imm}")
             self._run_helper(self._kfunc(self, name))
+        elif insn.src == 1:
+            self._push(frame.code, frame.pc + insn.imm, (), None)
         else:
             self._run_helper(self._helper(self, insn.imm))
 

@@ -28,12 +28,21 @@ RESPONSE = struct.Struct("=QqiI")
 """struct seccomp_notif_resp: id, value, error, flags."""
 ADD_DESCRIPTOR = struct.Struct("=QIIII")
 """struct seccomp_notif_addfd: id, flags, descriptor here, descriptor there, its flags."""
+_WORD, _ID = struct.Struct("=I"), struct.Struct("=Q")
 _SIZES = {
     "struct seccomp_notif": NOTIFICATION.size,
     "struct seccomp_notif_resp": RESPONSE.size,
     "struct seccomp_notif_addfd": ADD_DESCRIPTOR.size,
     "__u64": 8,
 }
+
+
+def _packed(layout: struct.Struct, what: str, *numbers: int) -> bytearray:
+    """The bytes of a struct. Raises ValueError."""
+    try:
+        return bytearray(layout.pack(*numbers))
+    except struct.error as error:
+        raise ValueError(f"seccomp: {what} {numbers} does not fit: {error}") from None
 
 
 def _prctl(name: str, option: int, value: int = 0) -> int:
@@ -101,7 +110,7 @@ def seccomp_set_filter(code: Buffer, flags: int = 0) -> FD | None:
 
 def seccomp_action_available(action: int) -> bool:
     """SECCOMP_GET_ACTION_AVAIL (Linux 4.14): whether this kernel knows the action SECCOMP_RET_..."""
-    word = bytearray(struct.pack("=I", action))
+    word = _packed(_WORD, "an action", action)
 
     def enter() -> int:
         place = foreign.byref(foreign.c_char.from_buffer(word))
@@ -151,7 +160,7 @@ def seccomp_respond(listener: FdLike, id: int, value: int = 0, error: int = 0, f
         BPFNotFoundError: ENOENT: the call waits no longer.
         BPFError: EINPROGRESS: it has been answered.
     """
-    _ioctl(listener, "SECCOMP_IOCTL_NOTIF_SEND", bytearray(RESPONSE.pack(id, value, -error, flags)))
+    _ioctl(listener, "SECCOMP_IOCTL_NOTIF_SEND", _packed(RESPONSE, "a response", id, value, -error, flags))
 
 
 def seccomp_is_valid(listener: FdLike, id: int) -> bool:
@@ -159,7 +168,7 @@ def seccomp_is_valid(listener: FdLike, id: int) -> bool:
     from pybpf.errors import BPFNotFoundError
 
     try:
-        _ioctl(listener, "SECCOMP_IOCTL_NOTIF_ID_VALID", bytearray(struct.pack("=Q", id)))
+        _ioctl(listener, "SECCOMP_IOCTL_NOTIF_ID_VALID", _packed(_ID, "a notification", id))
     except BPFNotFoundError:
         return False
     return True
@@ -181,7 +190,7 @@ def seccomp_add_descriptor(
         BPFNotFoundError: ENOENT: the call waits no longer.
         BPFError: EINVAL; EMFILE: the process may have no more descriptors.
     """
-    record = bytearray(ADD_DESCRIPTOR.pack(id, flags, fileno(source), number, number_flags))
+    record = _packed(ADD_DESCRIPTOR, "a descriptor", id, flags, fileno(source), number, number_flags)
     return _ioctl(listener, "SECCOMP_IOCTL_NOTIF_ADDFD", record)
 
 

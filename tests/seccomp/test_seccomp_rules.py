@@ -5,9 +5,11 @@ from __future__ import annotations
 import operator
 import random
 import struct
+from collections.abc import Callable
 
 import pytest
 
+from pybpf import syscall
 from pybpf.asm.classic import Filter, check_seccomp
 from pybpf.errors import ObjectError
 from pybpf.seccomp import (
@@ -286,3 +288,19 @@ def test_listing() -> None:
         *("arg[0], upper half", "", "arg[0], lower half", "", "allow", "kill_process", "errno(EPERM)"),
     ]
     assert Filter.from_text("\n".join(lines)) == program
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: syscall.seccomp_respond(3, 1, 1 << 64),
+        lambda: syscall.seccomp_respond(3, -1),
+        lambda: syscall.seccomp_respond(3, 1, error=1 << 40),
+        lambda: syscall.seccomp_action_available(-1),
+        lambda: syscall.seccomp_is_valid(3, 1 << 64),
+        lambda: syscall.seccomp_add_descriptor(3, 1, 4, number=-1),
+    ],
+)
+def test_numbers_that_do_not_fit(call: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        call()

@@ -220,8 +220,26 @@ def test_an_exit_without_r0_says_where() -> None:
         run("exit")
     assert caught.value.where == "program 'program', instruction 0"
     with pytest.raises(SimulationError) as caught:
-        run(".program p xdp\ncall f\nr0 = 1\nexit\n.function f\nexit", section="")
-    assert caught.value.where == "program 'p', instruction 3"
+        run(".program p xdp\ncall f\nexit\n.function f\nexit", section="")
+    assert caught.value.where == "program 'p', instruction 1"
+
+
+@pytest.mark.kernel
+def test_a_subprogram_may_give_nothing() -> None:
+    spec = assemble(".program p xdp\ncall f\nr0 = 1\nexit\n.function f\nexit")
+    with spec.load() as obj:
+        assert obj.programs["p"].test_run(PACKET).retval == 1
+    assert sim.load(spec).programs["p"].run(PACKET).retval == 1
+
+
+def test_kernel_functions_are_called_by_name() -> None:
+    thrown: list[int] = []
+    spec = ObjectSpec.from_file(ROOT / "tests/objects/built/load_exceptions.bpfel.o")
+    kernel = sim.load(spec, kfuncs={"bpf_throw": lambda run, cookie: thrown.append(cookie) or 0})
+    assert kernel.programs["careful"].run(bytes(64)).retval == 8
+    assert thrown == []
+    assert kernel.programs["careful"].run(bytes(63)).retval == 8
+    assert thrown == [63]
 
 
 @pytest.mark.parametrize(
