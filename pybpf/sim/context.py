@@ -175,7 +175,8 @@ def _socket_buffer(type_number: int, content: bytes, ctx: bytes | None, memory: 
     given[layout["protocol"][0] : layout["protocol"][0] + 4] = content[12:14] + b"\0\0"
     if order == "big":
         given[layout["protocol"][0] : layout["protocol"][0] + 4] = b"\0\0" + content[12:14]
-    if ctx is None:
+    place, size = layout["ifindex"]
+    if not any(given[place : place + size]):
         _put(given, layout["ifindex"], LOOPBACK, order)
     memory.map(packet)
     return Context(bytes(given), packet, "__sk_buff", header)

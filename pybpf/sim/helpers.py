@@ -194,13 +194,19 @@ def ringbuf_discard(run: Run, record: int, flags: int) -> int:
 @helper("perf_event_output", "skb_output", "xdp_output")
 def perf_event_output(run: Run, context: int, map: int, flags: int, data: int, size: int) -> int:
     record = run.memory.read(data, size)
+    found = _map(run, map, EventMap)
+    if flags & ~(c.BPF_F_CTXLEN_MASK | c.BPF_F_INDEX_MASK):
+        return -errno.EINVAL
+    index = flags & c.BPF_F_INDEX_MASK
+    if index != c.BPF_F_CURRENT_CPU and index >= (found.max_entries or run.kernel.cpus):
+        return -errno.E2BIG
     more = flags >> 32 & 0xFFFFF
     if more and run.context.packet is not None:  # the beginning of the packet goes with it
         content = run.context.packet.content
         if more > len(content):
             return -errno.EFAULT
         record += content[:more]
-    return int(_map(run, map, EventMap).output(record))
+    return int(found.output(record))
 
 
 @helper("trace_printk")
@@ -416,7 +422,7 @@ def skb_load_bytes(run: Run, context: int, offset: int, out: int, size: int) -> 
     offset &= MASK32
     if offset + size > len(content):
         if not run.is_skb:
-            return -errno.EINVAL
+            return _beyond_xdp(offset, size)
         run.memory.clear(out, size)
         return -errno.EFAULT
     run.memory.write(out, content[offset : offset + size])
@@ -425,12 +431,19 @@ def skb_load_bytes(run: Run, context: int, offset: int, out: int, size: int) -> 
 
 @helper("skb_store_bytes")
 def skb_store_bytes(run: Run, context: int, offset: int, data: int, size: int, flags: int) -> int:
+    if flags & ~(c.BPF_F_RECOMPUTE_CSUM | c.BPF_F_INVALIDATE_HASH):
+        return -errno.EINVAL
     return _store_bytes(run, offset, data, size, -errno.EFAULT)
 
 
 @helper("xdp_store_bytes")
 def xdp_store_bytes(run: Run, context: int, offset: int, data: int, size: int) -> int:
-    return _store_bytes(run, offset, data, size, -errno.EINVAL)
+    return _store_bytes(run, offset, data, size, _beyond_xdp(offset & MASK32, size))
+
+
+def _beyond_xdp(offset: int, size: int) -> int:
+    """The refusal of bytes that are not there: no XDP packet has places above 65535."""
+    return -errno.EFAULT if max(offset, size) > 0xFFFF else -errno.EINVAL
 
 
 def _store_bytes(run: Run, offset: int, data: int, size: int, refusal: int) -> int:
@@ -500,6 +513,12 @@ def redirect(run: Run, interface: int, flags: int) -> int:
 @helper("redirect_map")
 def redirect_map(run: Run, map: int, key: int, flags: int) -> int:
     found = _map(run, map, ThingMap)
+    is_of_devices = found.type_number in (c.BPF_MAP_TYPE_DEVMAP, c.BPF_MAP_TYPE_DEVMAP_HASH)
+    if flags & ~(3 | (c.BPF_F_BROADCAST | c.BPF_F_EXCLUDE_INGRESS if is_of_devices else 0)):
+        return c.XDP_ABORTED
+    if flags & c.BPF_F_BROADCAST:
+        run.redirect = list(found.things.values())
+        return c.XDP_REDIRECT
     thing = found.thing((key & MASK32).to_bytes(4, run.memory.byte_order))
     if thing is None:
         return flags & 3

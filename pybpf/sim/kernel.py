@@ -69,7 +69,8 @@ class RunResult:
         data: the packet as the program left it; of XDP with its metadata before it.
         ctx: the context as the program left it.
         steps: how many instructions were executed.
-        redirect: where the packet was redirected to (an interface, or what a map holds), or None.
+        redirect: where the packet was redirected to: an interface, what a map holds, a list when it is all of a map
+            (BPF_F_BROADCAST); or None.
         printed: what the program printed in this run, one text for each call of bpf_trace_printk().
     """
 

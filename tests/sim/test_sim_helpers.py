@@ -247,3 +247,45 @@ def test_a_helper_that_gives_no_number_is_named(given: object) -> None:
     kernel = sim.load(assemble("call bpf_get_stack; exit", "xdp"), helpers={"get_stack": lambda run: given})
     with pytest.raises(SimulationError, match=r"get_stack\(\) gave .*, not a number for r0"):
         kernel.programs["program"].run(PACKET)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("offset", [0x10000, -1, 0x7FFFFFFF, 4])
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [("xdp_load_bytes", "xdp"), ("xdp_store_bytes", "xdp"), ("skb_load_bytes", "tc"), ("skb_store_bytes", "tc")],
+)
+def test_places_far_beyond_a_packet(name: str, section: str, offset: int) -> None:
+    for flags in (0, 3, 99) if name == "skb_store_bytes" else (0,):
+        code = f"r2 = {offset}; r3 = r10; r3 += -8; *(u64 *)(r10 -8) = 0; r4 = 8; r5 = {flags}; call bpf_{name}; exit"
+        made, real = both(code, section)
+        assert made == real
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("flags", [1 << 52, 5, 0xFFFFFFFF | 65 << 32])
+def test_perf_events_that_are_refused(flags: int) -> None:
+    text = ".map m perf_event_array key=4 value=4 entries=2\n.program program tc\n*(u64 *)(r10 -8) = 1\nr2 = map[m]\n"
+    text += f"r3 = {flags} ll\nr4 = r10\nr4 += -8\nr5 = 8\ncall bpf_perf_event_output\nexit"
+    made, real = both(text, "")
+    assert made[0] == real[0]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("kind", ["devmap", "cpumap"])
+@pytest.mark.parametrize("flags", [0, 1, 2, 3, 4, 8, 16, 64])
+def test_flags_of_redirections(kind: str, flags: int) -> None:
+    text = f".map m {kind} key=4 value=4 entries=2\n.program program xdp\nr1 = map[m]\nr2 = 1\nr3 = {flags}\n"
+    made, real = both(text + "call bpf_redirect_map\nexit", "")
+    assert made[0] == real[0]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("offset", [8, 32, 36, 40, 48, 64])
+def test_a_context_that_is_given(offset: int) -> None:
+    ctx = bytearray(192)
+    ctx[8:12], ctx[32:36], ctx[48:52] = b"\7\0\0\0", b"\5\0\0\0", b"\1\2\3\4"
+    spec = assemble(f"r0 = *(u32 *)(r1 +{offset}); exit", "tc")
+    with loaded(spec) as obj:
+        real = obj.programs["program"].test_run(PACKET, ctx_in=bytes(ctx)).retval
+    assert sim.load(spec).programs["program"].run(PACKET, ctx=bytes(ctx)).retval == real
