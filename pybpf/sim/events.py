@@ -72,6 +72,16 @@ class EventMap(SimMap):
     def owns(self, address: int) -> bool:
         return address in self._reserved
 
+    @property
+    def pending(self) -> int:
+        """How many records are reserved and neither submitted nor discarded."""
+        return len(self._reserved)
+
+    def drop_pending(self) -> None:
+        """Discard them, at the end of the run."""
+        for address in list(self._reserved):
+            self.finish(address, False)
+
     def _room(self, size: int) -> bool:
         needed = size + 15 & ~7
         if self._is_ring and self._used + needed >= self.max_entries:  # never full: it would look empty

@@ -217,6 +217,10 @@ class Run:
         )
 
     def finish(self) -> RunResult:
+        """What it gave. Raises SimulationError when it has kept what it had to give back."""
+        for one in self.kernel.event_maps():
+            if one.pending:
+                raise SimulationError(f"a record reserved from map {one.name!r} was neither submitted nor discarded")
         packet = self.context.packet
         data = b""
         if packet is not None:
@@ -232,6 +236,8 @@ class Run:
         self.memory.unmap(self.context)
         if self.context.packet is not None:
             self.memory.unmap(self.context.packet)
+        for one in self.kernel.event_maps():
+            one.drop_pending()
         self.kernel.tidy()
 
 
@@ -400,10 +406,14 @@ class Kernel(World):
                 thing = self.programs.get(name) or self.maps.get(name)
                 self.maps[spec.name].things[slot.to_bytes(4, self.memory.byte_order)] = thing
 
+    def event_maps(self) -> list[EventMap]:
+        """Ring buffers and perf event arrays, those in maps of maps too."""
+        return [one for one in (*self.maps.values(), *self._added) if isinstance(one, EventMap)]
+
     def ring_of(self, record: int) -> EventMap:
         """The ring buffer that a record was reserved from. Raises SimulationError."""
-        for one in (*self.maps.values(), *self._added):
-            if isinstance(one, EventMap) and one.owns(record):
+        for one in self.event_maps():
+            if one.owns(record):
                 return one
         raise SimulationError(f"{record:#x} is no record of a ring buffer")
 
@@ -464,6 +474,8 @@ class Globals:
 
     def __setitem__(self, name: str, value: Any) -> None:
         variable, made, data = self._find(name)
+        if not self._kernel.maps[variable.map].region.writable:
+            raise TypeError(f"{name} lies in {variable.map}, which is frozen: set it in spec.globals before the load")
         made.encode_into(data, variable.offset, value)
 
     def __contains__(self, name: object) -> bool:

@@ -500,3 +500,14 @@ def test_a_tail_call_needs_a_map_of_programs() -> None:
     kernel.maps["m"][0] = kernel.maps["one"]
     with pytest.raises(SimulationError, match="does not take"):
         kernel.programs["p"].run(PACKET)
+
+
+def test_a_record_that_is_kept() -> None:
+    text = ".map m ringbuf entries=4096\n.program p xdp\nr1 = map[m]\nr2 = 8\nr3 = 0\n"
+    text += "call bpf_ringbuf_reserve\nr0 = 1\nexit"
+    kernel = sim.load(assemble(text))
+    for _ in range(2):
+        with pytest.raises(SimulationError, match="map 'm' was neither submitted nor discarded"):
+            kernel.programs["p"].run(PACKET)
+        assert kernel.maps["m"].pending == 0
+    assert list(kernel.maps["m"]) == []

@@ -284,3 +284,11 @@ def test_metadata_that_the_context_tells_of() -> None:
     for metadata in (2, 256, 60):
         with pytest.raises(ValueError, match="metadata"):
             sim.load(spec).programs["program"].run(PACKET, ctx=struct.pack("<6I", metadata, 64, 0, 1, 0, 0))
+
+
+def test_constants_cannot_be_written() -> None:
+    kernel = sim.load(ObjectSpec.from_file(ROOT / "tests/objects/built/load_verdicts.bpfel.o"))
+    before = kernel.globals["constant"]
+    with pytest.raises(TypeError, match="frozen: set it in spec.globals"):
+        kernel.globals["constant"] = before
+    assert kernel.globals["constant"] == before
