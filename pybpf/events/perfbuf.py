@@ -270,11 +270,11 @@ def check_array(map: FD) -> tuple[str, int]:
 
 def release(buffers: Iterable[CpuBuffer], map: FD, inherited: bool) -> None:
     """Close all buffers, and the map after them. Raises the first error when all is done."""
-    errors: list[BPFError] = []
+    errors: list[OSError] = []
     for buffer in buffers:
         try:
             buffer.close(inherited=inherited)
-        except BPFError as error:
+        except OSError as error:
             errors.append(error)
     map.close()
     if errors:

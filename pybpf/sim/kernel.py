@@ -278,9 +278,9 @@ class Program:
         try:
             cpu = run.cpu
             while not cpu.done:
-                run.step()
                 if cpu.steps >= limit:
                     raise SimulationError(f"not at its end after {limit} instructions")
+                run.step()
             return run.finish()
         finally:
             run.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import os
@@ -274,3 +275,18 @@ def test_the_number_in_a_sample_is_the_programs() -> None:
     with perf(payload=8) as emitter, PerfBuffer(emitter) as buffer:
         emitter.run()
         assert buffer.poll(1)[0][:8] == struct.pack("Q", 0)
+
+
+@pytest.mark.kernel
+def test_a_failing_read_of_the_losses_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "no losses today")
+
+    with perf() as emitter:
+        before = resources()
+        reader = PerfBuffer(emitter)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "read", fail)
+            with pytest.raises(OSError, match="no losses today"):
+                reader.close()
+        assert resources() == before

@@ -292,3 +292,10 @@ def test_constants_cannot_be_written() -> None:
     with pytest.raises(TypeError, match="frozen: set it in spec.globals"):
         kernel.globals["constant"] = before
     assert kernel.globals["constant"] == before
+
+
+def test_the_limit_is_the_last_instruction_that_may_run() -> None:
+    program = sim.load(assemble("r0 = 1; exit", "xdp")).programs["program"]
+    assert program.run(PACKET, limit=2).steps == 2
+    with pytest.raises(SimulationError, match="not at its end after 1 "):
+        program.run(PACKET, limit=1)
