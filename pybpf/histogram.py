@@ -148,6 +148,8 @@ class LinearHistogram(Histogram):
         super().__init__(counts, first=first)
 
     def slot_of(self, value: int) -> int:
+        if value < 0:
+            raise ValueError(f"{value} is negative")
         return self.first + value // self.step
 
     def range_of(self, slot: int) -> tuple[int, int]:

@@ -187,3 +187,10 @@ class TestLive:
             [*command[:5], "--duration", "0", "--log2-hist", "x"], capture_output=True, text=True, cwd=root
         )
         assert wrong.returncode == 2 and "--log2-hist: runqlat has no map 'x'" in wrong.stderr
+
+
+def test_negative_values_are_refused_whatever_the_first_slot() -> None:
+    histogram = LinearHistogram(first=1, step=10)
+    with pytest.raises(ValueError, match="-5 is negative"):
+        histogram.add(-5)
+    assert histogram.total == 0
