@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 NOT_STARTED = 127
 """Exit code of a child whose program could not be executed or whose filter was refused."""
+PATIENCE = 300_000_000
+"""How often a child looks whether its listener was taken: some ten seconds, where it takes milliseconds."""
 
 
 def install(
@@ -213,13 +215,18 @@ def _become(
     """In the child: install the filter and execute the program. What fails is reported through a pipe.
 
     A listener is closed when the program is executed, so the parent has to take it before. Until it says so the child
-    makes no system call to wait, as any of them may be one that the filter denies.
+    makes no system call to wait, as any of them may be one that the filter denies. It counts, so that it ends when the
+    parent has died.
     """
     what = "seccomp"
     try:
         _listener = install(program, listener=taken is not None, log=log)
-        while taken is not None and not taken[0]:
-            pass
+        if taken is not None:
+            for _ in range(PATIENCE):
+                if taken[0]:
+                    break
+            else:
+                os._exit(NOT_STARTED)
         what = "execve"
         os.execvpe(arguments[0], list(arguments), environment)
     except (OSError, ValueError) as error:  # ValueError: text with a NUL in it

@@ -10,6 +10,7 @@ import platform
 import random
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -519,3 +520,30 @@ def test_observers_see_the_calls(breaks: bool) -> None:
         return int(watch.names == ["PR_SET_NO_NEW_PRIVS", "SECCOMP_FILTER_FLAG_NEW_LISTENER"])
 
     assert in_child(work) == 1
+
+
+def test_a_child_ends_when_its_parent_dies_first() -> None:
+    """Nobody takes its listener then; it must not wait for that for ever."""
+    code = (
+        "import os, pybpf.seccomp.process as process\n"
+        "from pybpf.seccomp import NOTIFY, Policy\n"
+        "process.PATIENCE = 1000\n"
+        "def die(child, inherited):\n"
+        "    print(child.pid, flush=True)\n"
+        "    os._exit(0)\n"
+        "process._find_listener = die\n"
+        "policy = Policy()\n"
+        "policy.add(NOTIFY, 'mkdir')\n"
+        "process.spawn(policy, ['sleep', '60'])\n"
+    )
+    pid = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    deadline = time.monotonic() + 30
+    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rpartition(")")[2].split()[0] == "Z":  # nobody waits for it here
+                    return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.05)
+    assert not os.path.exists(f"/proc/{pid}")
