@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,14 @@ def test_every_kernel_is_used() -> None:
 def test_every_example_is_run_by_a_test() -> None:
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_learn_*.py"))
     assert set(re.findall(r'example\("(\w+)"', tests)) == {path.stem for path in EXAMPLES}
+
+
+@pytest.mark.parametrize("name", ["ch08_balance", "ch08_tc", "ch09_lsm"])
+def test_an_example_without_its_arguments_says_how_it_is_used(name: str) -> None:
+    folder = ROOT / "docs/learn/examples"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, f"{name}.py"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Chapter")
+    assert f"{name}.py" in result.stderr

@@ -15,6 +15,8 @@ def wire(address: str) -> int:
     return int.from_bytes(IPv4Address(address).packed, sys.byteorder)
 
 
+if len(sys.argv) < 4:
+    sys.exit(__doc__)
 interface, own, *hosts = sys.argv[1:]
 spec = pybpf.ObjectSpec.from_file(kernel("ch08_balance"))
 spec.globals["own_address"], spec.globals["backend_count"] = wire(own), len(hosts)

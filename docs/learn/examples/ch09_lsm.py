@@ -10,6 +10,8 @@ from learn import kernel
 
 import pybpf
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 spec = pybpf.ObjectSpec.from_file(kernel("ch09_lsm"))
 spec.globals["only_uid"] = int(sys.argv[1])
 spec.globals["forbidden"] = sys.argv[2] if len(sys.argv) > 2 else ""
