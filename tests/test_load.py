@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from object_builder import ObjectBuilder
 
 import pybpf
 from pybpf import syscall
+from pybpf.asm import assemble
 from pybpf.verifier import Log
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
@@ -329,3 +332,29 @@ def test_the_report_of_newer_kernels_is_a_hint() -> None:
     steps = Log(REPORT.partition("\nVerification")[0])
     assert steps.complaints == log.complaints
     assert steps.suggestion == ""
+
+
+@pytest.mark.parametrize("text", ["r0 = 0; exit", "r0 = *(u64 *)(r1 +9999); exit"], ids=["no log", "a log"])
+def test_an_error_that_nobody_keeps_keeps_nothing(text: str) -> None:
+    """An error's traceback has the frames of the load, and through them whatever called it."""
+
+    class Something:
+        pass
+
+    def refused() -> weakref.ref[Something]:
+        here = Something()
+        spec = assemble(text, "socket")
+        if text.startswith("r0 = 0"):
+            spec.programs["program"].type_number = 9999
+        try:
+            spec.load()
+        except pybpf.BPFError:
+            return weakref.ref(here)
+        raise AssertionError("it was loaded")
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert refused()() is None
+    finally:
+        gc.enable()

@@ -177,7 +177,10 @@ def _load(loader: Loader, job: Job) -> tuple[FD, str]:
             error = first
     from pybpf.verifier.report import explain
 
-    raise explain(loader, job.spec, job.image, error, log)
+    try:
+        raise explain(loader, job.spec, job.image, error, log)
+    finally:
+        del error  # its traceback holds this frame, which would hold it, and all that called this
 
 
 class _Refused(Exception):
