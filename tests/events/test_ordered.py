@@ -77,9 +77,11 @@ def test_values_are_held_and_no_longer_than_told(emitter: Emitter, ordered: Orde
 
 def test_a_timeout_shorter_than_the_hold(emitter: Emitter, ordered: OrderedReader) -> None:
     emitter.run(1)
-    assert ordered.poll(HOLD / 10) == []
+    start = time.monotonic()
+    early = ordered.poll(HOLD / 10)
+    assert early == [] or time.monotonic() - start >= HOLD  # a busy machine may wake us late
     time.sleep(HOLD)
-    assert ordered.consume() == [0]
+    assert early + ordered.consume() == [0]
 
 
 def test_limits_and_loops(emitter: Emitter, ordered: OrderedReader) -> None:
