@@ -51,6 +51,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 libc = ctypes.CDLL(None, use_errno=True)
+TOO_OLD = 98  # a child's exit code
 
 
 def in_child(work: Callable[[], int]) -> int:
@@ -427,7 +428,8 @@ class TestSpawn:
             assert child.listener.receive() is None  # nobody is left
 
 
-def test_descriptors_are_given_to_who_asks() -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_descriptors_are_given_to_who_asks(at_once: bool) -> None:
     """A call for a socket gets one that somebody else made; where it goes to may be said."""
     policy = Policy()
     policy.add(NOTIFY, "socket")
@@ -448,13 +450,25 @@ def test_descriptors_are_given_to_who_asks() -> None:
             call = listener.receive(timeout=20)
             assert call.name == "socket" and call.arguments[:3] == (1, 2, 3)
             place = call.add_descriptor(theirs, number=77, cloexec=True)
-            assert call.add_descriptor(theirs, respond=True) != 77
+            if at_once:
+                try:
+                    assert call.add_descriptor(theirs, respond=True) != 77
+                except BPFError as error:
+                    if error.errno != numbers.EINVAL:
+                        raise
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                    return TOO_OLD
+            else:
+                call.respond(call.add_descriptor(theirs))
             assert call.answered
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             return int(place == 77 and status > 2)
 
     with ours, theirs:
-        assert in_child(work) == 1
+        if (came := in_child(work)) == TOO_OLD:
+            pytest.skip("this kernel does not give a descriptor and answer at once (Linux 5.14): EINVAL")
+        assert came == 1
         ours.settimeout(5)
         assert ours.recv(100) == b"hello from a socket that I asked for"
 
