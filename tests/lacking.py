@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,13 @@ def needs_function(name: str) -> None:
     """Skip the test where the kernel's own BTF has no function of this name."""
     if vmlinux().get(name, KIND_FUNC) is None:
         pytest.skip(f"this kernel has no {name}()")
+
+
+def needs_linux(release: str, what: str) -> None:
+    """Skip the test on older kernels, which do the same thing differently and have nothing else to tell them by."""
+    running = os.uname().release
+    if [int(part) for part in running.split(".")[:2]] < [int(part) for part in release.split(".")]:
+        pytest.skip(f"{what} since Linux {release}, this is {running}")
 
 
 def has_jit() -> bool:

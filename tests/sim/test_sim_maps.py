@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from lacking import needs_linux
 
 from pybpf import sim
 from pybpf.asm import assemble
@@ -335,7 +336,10 @@ def both(definition: str, code: str) -> tuple[int, int]:
     ],
 )
 def test_prefixes(code: str) -> None:
-    made, real = both("m lpm_trie key=8 value=8 entries=4 flags=1", code)
+    definition = "m lpm_trie key=8 value=8 entries=4 flags=1"
+    made, real = both(definition, code)
+    if made != real and both(definition, update() + update(flags=1) + "exit")[1] == 0:
+        pytest.skip("this kernel heeds no flags in tries (mended in Linux 6.13 and later stable releases)")
     assert made == real
 
 
@@ -352,6 +356,8 @@ def test_flags_of_updates(kind: str, flags: int) -> None:
 @pytest.mark.parametrize("flags", [0, 1, 2, 3, 4])
 @pytest.mark.parametrize("kind", ["queue", "stack", "bloom_filter"])
 def test_flags_of_pushes(kind: str, flags: int) -> None:
+    if kind == "bloom_filter":
+        needs_linux("5.16", "there are bloom filters")
     push = "*(u64 *)(r10 -8) = 1; r1 = map[m]; r2 = r10; r2 += -8; r3 = {}; call bpf_map_push_elem;"
     made, real = both(f"m {kind} value=8 entries=1", push.format(0) + push.format(flags) + "exit")
     assert made == real

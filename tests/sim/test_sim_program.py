@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
+from lacking import needs_linux
 
 from pybpf import ObjectSpec, sim
 from pybpf.asm import assemble
@@ -274,6 +275,7 @@ def test_contexts_that_programs_may_write_to() -> None:
 
 @pytest.mark.kernel
 def test_metadata_that_the_context_tells_of() -> None:
+    needs_linux("5.14", "a test of an XDP program takes a context")
     spec = assemble("r0 = *(u32 *)(r1 +0); r2 = *(u32 *)(r1 +8); r0 -= r2; exit", "xdp")
     ctx = struct.pack("<6I", 8, len(PACKET), 0, 1, 0, 0)
     made = sim.load(spec).programs["program"].run(PACKET, ctx=ctx)
