@@ -53,7 +53,8 @@ def attach_perf_event(
         One link for each CPU.
 
     Raises:
-        BPFNotFoundError: this machine does not count this event (virtual machines often lack hardware counters).
+        BPFNotFoundError: this machine does not count this event (virtual machines often lack hardware counters), or
+            one of `cpus` is not online.
         BPFPermissionError: CAP_PERFMON is missing.
         ValueError: an unknown event, or not one of frequency and period.
     """
@@ -63,8 +64,7 @@ def attach_perf_event(
     type_number, config = event_numbers(event) if isinstance(event, str) else event
     name = event if isinstance(event, str) else f"{type_number}:{config:#x}"
     rate = {"sample_freq": frequency, "freq": 1} if frequency else {"sample_period": period}
-    everywhere = cpu_list("online") if cpus is None else cpus
-    return _attach_each_cpu(program, "perf_event", name, (type_number, config), pid, everywhere, rate, cookie, mode)
+    return _attach_each_cpu(program, "perf_event", name, (type_number, config), pid, cpus, rate, cookie, mode)
 
 
 def attach_breakpoint(
@@ -94,7 +94,8 @@ def attach_breakpoint(
         One link for each CPU; of one process on every CPU, one link.
 
     Raises:
-        BPFNotFoundError: the process or the kernel's symbol does not exist; the machine has no breakpoints.
+        BPFNotFoundError: the process or the kernel's symbol does not exist; the machine has no breakpoints; one of
+            `cpus` is not online.
         BPFPermissionError: CAP_PERFMON is missing; addresses of the kernel are hidden.
         BPFError: ENOSPC: the machine has no breakpoint left (x86 has four); EINVAL: not such an address or length.
         ValueError: another word than these for access.
@@ -108,8 +109,8 @@ def attach_breakpoint(
     if access == "x":
         length = struct.calcsize("P")
     fields = {"bp_type": ACCESS[access], "config1": place, "config2": length, "sample_period": 1}
-    everywhere = [-1] if pid >= 0 else cpu_list("online")
-    cpus = everywhere if cpus is None else cpus
+    if cpus is None and pid >= 0:
+        cpus = [-1]
     return _attach_each_cpu(program, "breakpoint", target, (PERF_TYPE_BREAKPOINT, 0), pid, cpus, fields, cookie, mode)
 
 
@@ -119,19 +120,22 @@ def _attach_each_cpu(
     name: str,
     event: tuple[int, int],
     pid: int,
-    cpus: Iterable[int],
+    cpus: Iterable[int] | None,
     fields: Mapping[str, int],
     cookie: int,
     mode: str,
 ) -> Links:
-    """One link for each CPU; -1 stands for all of them, of one process."""
+    """One link for each CPU, by default for those online; -1 stands for all of them, of one process."""
     links = Links()
     try:
-        for cpu in cpus:
+        for cpu in cpu_list("online") if cpus is None else cpus:
             target = f"{name} cpu {cpu}" if cpu >= 0 else name
-            perf = _open(attaching(program, f"{kind.replace('_', ' ')} {target}"), event, pid, cpu, fields)
+            what = attaching(program, f"{kind.replace('_', ' ')} {target}")
+            perf = _open(what, event, pid, cpu, fields)
             if perf is not None:
                 links.append(attach_perf(program, perf, kind, target, cookie=cookie, mode=mode))
+            elif cpus is not None:
+                raise kernel_error(errno.ENODEV, "perf_event_open", what, f"CPU {cpu} is not online")
     except BaseException:
         links.close()
         raise
@@ -165,11 +169,11 @@ def attach_perf_fd(program: Attachable, perf_fd: FdLike, *, cookie: int = 0, mod
 
 
 def _open(what: str, event: tuple[int, int], pid: int, cpu: int, fields: Mapping[str, int]) -> FD | None:
-    """The perf event of one CPU (-1: of a process on every CPU); None when the CPU has gone offline meanwhile."""
+    """The perf event of one CPU (-1: of a process on every CPU); None when the CPU is not online, or is none."""
     try:
         return syscall.perf_event_open(*event, pid=pid, cpu=cpu, **fields)
     except BPFError as error:
-        if error.errno == errno.ENODEV and cpu >= 0 and cpu not in cpu_list("online"):
+        if error.errno in (errno.ENODEV, errno.EINVAL) and cpu >= 0 and cpu not in cpu_list("online"):
             return None
         missing = "This machine does not count this event; software events such as cpu-clock are always there"
         hints = {

@@ -17,6 +17,7 @@ from pybpf.syscall.netlink_numbers import (
     NETLINK_EXT_ACK,
     NLM_F_ACK_TLVS,
     NLM_F_CAPPED,
+    NLM_F_DUMP_INTR,
     NLMSG_DONE,
     NLMSG_ERROR,
     NLMSGERR_ATTR_MSG,
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 SOL_NETLINK = 270
 """include/linux/socket.h, which is not among the headers for user space."""
+
+DUMPS = 10
+"""How often a list that changes meanwhile is asked for."""
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
@@ -88,11 +92,19 @@ class RouteSocket:
                 (NLM_F_ACK) or for a dump (NLM_F_DUMP): that ends the answer.
 
         Returns:
-            The messages of the answer, each with its header, without acknowledgements.
+            The messages of the answer, each with its header, without acknowledgements. A list that changed while the
+            kernel wrote it down (NLM_F_DUMP_INTR) is asked for again.
 
         Raises:
-            BPFError: the kernel refused; the hint is what it says about the reason.
+            BPFError: the kernel refused; the hint is what it says about the reason. EINTR: the list changed each time.
         """
+        for _ in range(DUMPS):
+            answers = self._request(command, message)
+            if not any(_HEADER.unpack_from(answer)[2] & NLM_F_DUMP_INTR for answer in answers):
+                return answers
+        raise kernel_error(errno.EINTR, command, "", f"The list changed {DUMPS} times while the kernel wrote it down")
+
+    def _request(self, command: str, message: bytes) -> list[bytes]:
         self._sequence += 1
         frame = bytearray(message)
         struct.pack_into("=I", frame, 8, self._sequence)

@@ -688,3 +688,5 @@ def test_perf_event_arguments(counting: Callable[..., Program]) -> None:
         links.attach_perf_event(program, (c.PERF_TYPE_SOFTWARE, 999), period=1)
     with pytest.raises(BPFError, match="max_sample_rate"):
         links.attach_perf_event(program, "cpu-clock", frequency=1 << 40)
+    with pytest.raises(BPFNotFoundError, match="CPU 4000 is not online"):
+        links.attach_perf_event(program, "cpu-clock", frequency=1, cpus=[0, 4000])

@@ -57,6 +57,49 @@ def test_a_list() -> None:
     assert sorted(IFINFO.unpack_from(a, 16)[2] for a in answers) == sorted(i for i, _ in socket.if_nameindex())
 
 
+class Changing:
+    """In the place of a socket: lists that change while they are written down, `times` times."""
+
+    def __init__(self, times: int) -> None:
+        self.times, self.requests = times, 0
+        self.answer = b""
+
+    def send(self, frame: bytes) -> None:
+        self.requests += 1
+        flags = n.NLM_F_DUMP_INTR if self.requests <= self.times else 0
+        sequence = struct.unpack_from("=I", frame, 8)[0]
+        pieces = [(n.RTM_GETLINK, 0, b"whole"), (n.RTM_GETLINK, flags, b"half"), (n.NLMSG_DONE, flags, bytes(4))]
+        self.answer = b"".join(
+            struct.pack("=IHHII", 16 + len(body), kind, bits, sequence, 0) + body.ljust(len(body) + 3 & ~3, b"\0")
+            for kind, bits, body in pieces
+        )
+
+    def recv_into(self, buffer: bytearray, size: int, flags: int) -> int:
+        return len(self.answer)
+
+    def recv(self, size: int) -> bytes:
+        return self.answer[:size]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("times", [0, 1, 9])
+def test_a_list_that_changes_meanwhile_is_asked_for_again(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RouteSocket() as real, monkeypatch.context() as patch:
+        patch.setattr(real, "_socket", Changing(times))
+        assert len(real.request("RTM_GETLINK", get_link(0, n.NLM_F_DUMP))) == 2
+        assert real._socket.requests == times + 1
+
+
+def test_a_list_that_never_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RouteSocket() as real, monkeypatch.context() as patch:
+        patch.setattr(real, "_socket", Changing(10))
+        with pytest.raises(BPFError, match="changed 10 times") as raised:
+            real.request("RTM_GETLINK", get_link(0, n.NLM_F_DUMP))
+        assert raised.value.errno == errno.EINTR
+
+
 def test_a_refusal_and_the_next_request() -> None:
     with RouteSocket() as route:
         with pytest.raises(BPFNotFoundError) as raised:
