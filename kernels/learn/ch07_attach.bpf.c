@@ -17,35 +17,6 @@ struct {
 CARRIES(started);
 DROP_COUNTER_OF(output);
 
-/* Where each machine keeps the first argument of a function. Those that this machine lacks are never reached. */
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct pt_regs___x86 {
-	unsigned long di;
-};
-struct pt_regs___arm64 {
-	__u64 regs[31];
-};
-struct pt_regs___s390 {
-	unsigned long gprs[16];
-};
-#pragma clang attribute pop
-
-static __always_inline __u64 first_argument(void *registers)
-{
-	struct pt_regs___x86 *x86 = registers;
-	struct pt_regs___arm64 *arm64 = registers;
-	struct pt_regs___s390 *s390 = registers;
-	__u64 value = 0;
-
-	if (bpf_core_field_exists(x86->di))
-		bpf_core_read(&value, sizeof(value), &x86->di);
-	else if (bpf_core_field_exists(arm64->regs))
-		bpf_core_read(&value, sizeof(value), &arm64->regs[0]);
-	else if (bpf_core_field_exists(s390->gprs))
-		bpf_core_read(&value, sizeof(value), &s390->gprs[2]);
-	return value;
-}
-
 static __always_inline struct started *new_event(const char how[16])
 {
 	struct started *event = RESERVE(output, struct started);
@@ -88,9 +59,9 @@ SEC("?ksyscall/execve")
 int at_ksyscall(void *ctx)
 {
 	static const char how[16] = "ksyscall";
-	void *registers = LINUX_HAS_SYSCALL_WRAPPER ? (void *) first_argument(ctx) : ctx;
+	void *registers = LINUX_HAS_SYSCALL_WRAPPER ? (void *) argument(ctx, 0) : ctx;
 
-	return tell_user(how, (void *) first_argument(registers));
+	return tell_user(how, (void *) syscall_argument(registers));
 }
 
 /* A kernel function: its arguments are in the registers, untyped. */
@@ -98,7 +69,7 @@ SEC("?kprobe/security_bprm_check")
 int at_kprobe(void *ctx)
 {
 	static const char how[16] = "kprobe";
-	struct linux_binprm *binary = (void *) first_argument(ctx);
+	struct linux_binprm *binary = (void *) argument(ctx, 0);
 
 	return tell_kernel(how, READ_FIELD(binary, filename));
 }

@@ -37,6 +37,62 @@ struct syscall_enter {
 	__u64 args[6];
 };
 
+/* Where each machine keeps the arguments and the result of a function. Those that this machine lacks are never reached. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct pt_regs___x86 {
+	unsigned long di, si, dx, cx, ax;
+};
+struct pt_regs___arm64 {
+	__u64 regs[31];
+};
+struct pt_regs___s390 {
+	unsigned long gprs[16];
+	unsigned long orig_gpr2;
+};
+#pragma clang attribute pop
+
+/* The first (0) to fourth (3) argument of the function that a probe sits at the start of. */
+static __always_inline __u64 argument(void *registers, int number)
+{
+	struct pt_regs___x86 *x86 = registers;
+	struct pt_regs___arm64 *arm64 = registers;
+	struct pt_regs___s390 *s390 = registers;
+	__u64 value = 0;
+
+	if (bpf_core_field_exists(x86->di))
+		bpf_core_read(&value, sizeof(value),
+			number == 0 ? &x86->di : number == 1 ? &x86->si : number == 2 ? &x86->dx : &x86->cx);
+	else if (bpf_core_field_exists(arm64->regs))
+		bpf_core_read(&value, sizeof(value), &arm64->regs[number]);
+	else if (bpf_core_field_exists(s390->gprs))
+		bpf_core_read(&value, sizeof(value), &s390->gprs[2 + number]);
+	return value;
+}
+
+/* The first argument of a system call, from the registers that the process had. */
+static __always_inline __u64 syscall_argument(void *registers)
+{
+	struct pt_regs___s390 *s390 = registers;
+	__u64 value = 0;
+
+	if (!bpf_core_field_exists(s390->orig_gpr2))
+		return argument(registers, 0);
+	bpf_core_read(&value, sizeof(value), &s390->orig_gpr2); /* gprs[2] is for the result */
+	return value;
+}
+
+/* The result of the function that a probe sits at the return of. */
+static __always_inline __u64 result(void *registers)
+{
+	struct pt_regs___x86 *x86 = registers;
+	__u64 value = 0;
+
+	if (!bpf_core_field_exists(x86->ax))
+		return argument(registers, 0); /* the same register */
+	bpf_core_read(&value, sizeof(value), &x86->ax);
+	return value;
+}
+
 struct __sk_buff {
 	__u32 len;
 	__u32 pkt_type;

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 
 import pytest
+from lacking import needs_checksums
 
 from pybpf import probe
 
@@ -63,6 +65,7 @@ def test_hello_xdp(example, network) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_ping_is_dropped_and_passed(example, network) -> None:  # type: ignore[no-untyped-def]
+    needs_checksums()
     net = network("a", "b")
     assert ping(net, "a", net.address("b")) == 2
     running = example("ch08_ping", "eth0", before=net.inside("b"))
@@ -77,6 +80,7 @@ def test_ping_is_dropped_and_passed(example, network) -> None:  # type: ignore[n
 
 
 def test_socket_filter(example, network) -> None:  # type: ignore[no-untyped-def]
+    needs_checksums()
     net = network("a")
     running = example("ch08_socket_filter", "lo", before=net.inside("a"))
     line = running.wait_for(lambda line: line.startswith("TCP, "), lambda: net.python("a", EXCHANGE))
@@ -94,6 +98,7 @@ def tcx() -> None:
 
 @pytest.mark.usefixtures("tcx")
 def test_tc(example, network) -> None:  # type: ignore[no-untyped-def]
+    needs_checksums()
     net = network("a", "b")
     running = example("ch08_tc", "eth0", "tc_drop_ping", before=net.inside("b"))
     assert ping(net, "a", net.address("b"), timeout=0.5) == 0
@@ -180,3 +185,56 @@ def test_balance(example, network) -> None:  # type: ignore[no-untyped-def]
             server.wait()
             if server.stdout is not None:
                 server.stdout.close()
+
+
+TLS = """
+import ssl
+
+def context(side):
+    made = ssl.SSLContext(side)
+    made.maximum_version = ssl.TLSVersion.TLSv1_2
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    made.set_ciphers("aNULL:@SECLEVEL=0")  # no certificate is at hand
+    return made
+
+to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+client = context(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(to_client, to_server)
+server = context(ssl.PROTOCOL_TLS_SERVER).wrap_bio(to_server, to_client, server_side=True)
+waiting = [client, server]
+while waiting:
+    for side in list(waiting):
+        try:
+            side.do_handshake()
+            waiting.remove(side)
+        except ssl.SSLWantReadError:
+            pass
+client.write(b"GET /secret")
+assert server.read(100) == b"GET /secret"
+"""
+
+
+def python_with_system_ssl() -> str:
+    """A Python that uses the system's libssl.so.3; many an installed one brings its own."""
+    code = "import _ssl; print(_ssl.__file__, any('/libssl.so.3' in line for line in open('/proc/self/maps')))"
+    for python in dict.fromkeys((sys.executable, "/usr/bin/python3")):
+        if os.path.exists(python):
+            done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+            if done.stdout.endswith("True\n"):
+                return python
+    pytest.skip("no Python here uses the system's libssl.so.3")
+
+
+def test_ssl(example) -> None:  # type: ignore[no-untyped-def]
+    if not probe.has_feature("uprobes"):
+        pytest.skip(f"no uprobes: {probe.has_feature('uprobes').evidence}")
+    python = python_with_system_ssl()
+    running = example("ch08_ssl")
+
+    def talk() -> None:
+        subprocess.run([python, "-c", TLS], check=True)
+
+    line = running.wait_for(lambda line: " writes 11 bytes: b'GET /secret'" in line, talk)
+    assert re.fullmatch(r"python\S* \(\d+\) writes 11 bytes: b'GET /secret'", line)
+    running.wait_for(lambda line: " reads 11 bytes: b'GET /secret'" in line, talk)
+    running.end()

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from lacking import needs_checksums
 from link_helpers import eventually, needs_attach_type
 from link_network import add_pair, private_network, set_up
 from link_programs import exit_with, load
@@ -436,6 +437,7 @@ def test_flow_dissector(row: Callable[..., Row]) -> None:
 
 
 def test_sk_lookup(row: Callable[..., Row]) -> None:
+    needs_checksums()
     for answer, expected in ((1, "arrived"), (0, "ECONNREFUSED")):  # SK_PASS, SK_DROP
 
         def fire() -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from lacking import has_jit
 from link_helpers import eventually, needs_attach_type, needs_fprobe
 from link_programs import Counter
 
@@ -14,7 +15,7 @@ from pybpf import constants as c
 from pybpf import links, syscall
 from pybpf.btf.writer import BTFBuilder
 from pybpf.elf.sections import definitions, lookup
-from pybpf.errors import BPFPermissionError, VerifierError
+from pybpf.errors import BPFPermissionError, ObjectError, VerifierError
 from pybpf.links import IterLink
 from pybpf.links.kprobe import NO_KPROBES_HINT, has_kprobes
 from pybpf.program import Program
@@ -157,6 +158,10 @@ def make(counter: Counter) -> Iterator[Callable[[str], Program]]:
             made.append(Program.from_asm(COUNT.format(pid=os.getpid()), section, maps={"counter": counter.fd}))
         except BPFPermissionError as error:
             pytest.skip(f"the kernel refuses to load programs for trampolines: {error}")
+        except ObjectError as error:
+            if "has no bpf_lsm_" not in str(error):
+                raise
+            pytest.skip(f"the kernel was built without the BPF LSM: {error}")
         except VerifierError as error:
             if "sleepable" not in error.log and "is not modifiable" not in error.log:
                 raise
@@ -185,6 +190,8 @@ def test_section(
         needs_attach_type("BPF_" + str(c.ATTACH_TYPE_NAMES[found[0].attach_type]).upper())
     if found[0].attach in ("kprobe_multi", "kprobe_session"):
         needs_fprobe()
+    if name.startswith(("fentry", "fexit", "fmod_ret", "fsession")) and not has_jit():
+        pytest.skip("this kernel has no JIT, and so no trampolines")
     program = make(f"{name}/{target.format(syscall=syscall_function('getsid'))}")
     assert links.auto_attaches(program)
     with program.attach() as link:
