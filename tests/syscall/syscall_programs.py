@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -85,18 +86,21 @@ def bloom_filter() -> FD:
 @contextlib.contextmanager
 def signals(handler: Callable[[], object], delay: float) -> Iterator[None]:
     """Run the handler in a signal handler again and again, each time so many seconds after the last one."""
+    running = True
 
     def on_signal(number: int, frame: object) -> None:
-        handler()
-        signal.setitimer(signal.ITIMER_REAL, delay)
+        if running:
+            handler()
+            signal.setitimer(signal.ITIMER_REAL, delay)
 
     before = signal.signal(signal.SIGALRM, on_signal)
     signal.setitimer(signal.ITIMER_REAL, delay)
     try:
         yield
     finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        running = False
         signal.setitimer(signal.ITIMER_REAL, 0)
+        time.sleep(0)  # one that has come is handled now, by its own handler
         signal.signal(signal.SIGALRM, before)
 
 
