@@ -82,6 +82,7 @@ class Codec:
         "_each",
         "_plainly",
         "_runs",
+        "_unpack",
         "byte_order",
         "c_name",
         "code",
@@ -98,6 +99,7 @@ class Codec:
     byte_order: Any
     _each: Callable[[Iterable[tuple[Any, ...]]], Iterable[Any]]
     _plainly: Callable[[Iterable[tuple[Any, ...]]], Iterable[Any]]
+    _unpack: Callable[[Any, int], tuple[Any, ...]]
     _runs: dict[int, Callable[[Buffer], Iterable[tuple[Any, ...]]]]
     is_direct = False
     """`struct.Struct.pack` itself checks kind and range of a value."""
@@ -127,6 +129,8 @@ class Codec:
             self._each = self._make_each()
         elif name == "_plainly":
             self._plainly = self._make_plainly()
+        elif name == "_unpack":
+            self._unpack = self._struct(self.piece(Source())[0]).unpack_from
         elif name == "encode":
             self.encode = self._make_encoder()
         else:
@@ -188,6 +192,16 @@ class Codec:
         Structs inside structs are records as ever; other types than structs give what `decode_run()` gives.
         """
         return self._run(buffer, offset, stride, count, as_tuples=True)
+
+    def decode_at(self, buffer: Buffer, starts: Iterable[int], *, as_tuples: bool = False) -> Iterable[Any]:
+        """The values at these offsets, one after the other; `as_tuples` as `tuple_run()` gives them.
+
+        Whoever calls has seen that each of them lies in the buffer, whole.
+        """
+        if not self.size:
+            return map(self.decode, repeat(buffer), starts)
+        each = self._plainly if as_tuples else self._each
+        return each(map(self._unpack, repeat(buffer), starts))
 
     def _run(self, buffer: Buffer, offset: int, stride: int, count: int, *, as_tuples: bool) -> Iterable[Any]:
         view = memoryview(buffer)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         def decode(self) -> Callable[..., Any]: ...
         def decode_run(self, buffer: Any, offset: int, stride: int, count: int) -> Any: ...
         def tuple_run(self, buffer: Any, offset: int, stride: int, count: int) -> Any: ...
+        def decode_at(self, buffer: Any, starts: Any, *, as_tuples: bool = False) -> Any: ...
 
     class Committer(Protocol):
         """A ring that a batch came from."""
@@ -294,6 +295,6 @@ def _codec_decoder(codec: RecordCodec, strict: bool) -> Values:
             return map(checked, repeat(batch.data), batch.walk(first), batch.sizes[first:])
         if batch.stride:
             return iter(codec.decode_run(batch.data, first * batch.stride, batch.stride, len(batch) - first))
-        return map(codec.decode, repeat(batch.data), batch.walk(first))
+        return iter(codec.decode_at(batch.data, batch.walk(first)))
 
     return values

@@ -24,8 +24,10 @@ def rows(batch: Batch) -> Iterator[Any]:
     """`Batch.rows()`."""
     codec = _codec(batch, "rows")
     shortest = batch.shortest
-    if batch.stride and not codec.is_flexible and shortest is not None and shortest >= codec.size:
-        return iter(codec.tuple_run(batch.data, 0, batch.stride, len(batch)))
+    if not codec.is_flexible and shortest is not None and shortest >= codec.size:
+        if batch.stride:
+            return iter(codec.tuple_run(batch.data, 0, batch.stride, len(batch)))
+        return iter(codec.decode_at(batch.data, batch.starts, as_tuples=True))
     values = decoder(codec)(batch, 0)
     return map(tuple, values) if isinstance(codec, CompositeCodec) else values
 
