@@ -222,6 +222,9 @@ def _token(token_fd: FdLike | None) -> Answer:
     return has_command("token_create")
 
 
+_SIGN = (Instruction(0xBF, off=8), Instruction(0x7B, 10, 0, off=-8), Instruction(0x91, 0, 10, off=-8))
+_SWAP, _SIGNED_DIVISION = Instruction(0xD7, imm=16), Instruction(0x37, off=1, imm=1)
+_LONG_JUMP = (Instruction(0x16, off=1, imm=1), Instruction(0x06, imm=1), Instruction(MOVE, imm=1))
 _DECREMENT, _LESS, _WIDE = Instruction(0x07, imm=-1), Instruction(0xC5, off=1), Instruction(0xC6, off=1)
 
 FEATURES: dict[str, tuple[Probe, str]] = {
@@ -239,9 +242,8 @@ FEATURES: dict[str, tuple[Probe, str]] = {
     "isa_v2": (_loads(Instruction(MOVE), _LESS, Instruction(MOVE, imm=1), EXIT), "jumps if less (Linux 4.14)"),
     "isa_v3": (_loads(Instruction(MOVE), _WIDE, Instruction(MOVE, imm=1), EXIT), "32-bit jumps (Linux 5.1)"),
     "isa_v4": (
-        _loads(
-            Instruction(MOVE), Instruction(0x16, off=1, imm=1), Instruction(0x06, imm=1), Instruction(MOVE, imm=1), EXIT
-        ),
+        # all of them: stable releases of 6.1 have the jumps alone
+        _loads(Instruction(MOVE), *_SIGN, _SWAP, _SIGNED_DIVISION, *_LONG_JUMP, EXIT),
         "long jumps, sign extension, byte swaps (Linux 6.6)",
     ),
     "global_data": (_global_data, "global variables (Linux 5.2)"),

@@ -77,6 +77,8 @@ if fds:
         if libc.syscall(FSCONFIG, fds[0], SET_STRING, option, b"any", 0) < 0:
             print("cannot:", option, os.strerror(ctypes.get_errno()), flush=True)
             os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            os._exit(0)
     check(libc.syscall(FSCONFIG, fds[0], CREATE, None, None, 0), "fsconfig")
     mount = check(libc.syscall(FSMOUNT, fds[0], 0, 0), "fsmount")
     socket.send_fds(parent, [b"3"], [mount])
