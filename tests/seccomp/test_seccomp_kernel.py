@@ -547,7 +547,7 @@ def test_a_child_ends_when_its_parent_dies_first() -> None:
         "    os._exit(0)\n"
         "process._find_listener = die\n"
         "policy = Policy()\n"
-        "policy.add(NOTIFY, 'mkdir')\n"
+        "policy.add(NOTIFY, 'mkdirat')\n"
         "process.spawn(policy, ['sleep', '60'])\n"
     )
     pid = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
