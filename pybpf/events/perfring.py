@@ -16,7 +16,7 @@ from sys import byteorder
 
 from pybpf.constants import PERF_RECORD_LOST, PERF_RECORD_SAMPLE
 from pybpf.events.batch import Batch
-from pybpf.events.ring import BATCH_RECORDS, SHORT_RUN
+from pybpf.events.ring import BATCH_BYTES, BATCH_RECORDS, SHORT_RUN
 from pybpf.syscall.memory import barrier
 
 _HEAD, _TAIL = 1024, 1032
@@ -180,7 +180,7 @@ class PerfRing:
             return None
         # A row of the table ends 12 bytes behind its record, which must be inside of the buffer too.
         room = self.size - offset - _PAYLOAD
-        count = min(min(available, room, _CHUNK) // extent, limit, BATCH_RECORDS)
+        count = min(min(available, room, BATCH_BYTES) // extent, limit, BATCH_RECORDS)
         if count < SHORT_RUN:
             return None
         end = offset + count * extent

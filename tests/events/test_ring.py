@@ -150,12 +150,12 @@ def test_large_and_many_records_come_in_bounded_batches() -> None:
         batch.commit()
     assert sizes == [BATCH_RECORDS, 4000 - BATCH_RECORDS]
     for _ in range(6):
-        memory.put(bytes(600_000))
+        memory.put(bytes(60_000))
     extents = []
     while (batch := memory.ring.scan()) is not None:
         extents.append(batch.extent)
         batch.commit()
-    assert extents == [1_200_016] * 3, "a batch ends with the record that passes 1 MiB"
+    assert extents == [120_016] * 3, "a batch ends with the record that passes 112 KiB"
     memory.put(bytes(10))
     memory.put(bytes(3_000_000))
     assert [len(record) for record in memory.read()] == [10, 3_000_000]
