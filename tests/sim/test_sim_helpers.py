@@ -139,6 +139,8 @@ def test_printed_text(text: bytes) -> None:
     value = "r3 = r10; r3 += -32" if b"s" in text or b"pI" in text else "r3 = -77"
     code = f"{string(text)}; r1 = r10; r1 += -32; r2 = 32; {value}; r4 = r3; r5 = r3; call bpf_trace_printk; exit"
     made, real = both(code, "tc")
+    if not text.isascii() and real[0] == -errno.EINVAL & 0xFFFFFFFF:
+        pytest.skip("this kernel prints ASCII alone")
     assert made[0] == real[0]
 
 
