@@ -287,6 +287,13 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     ),
     # Calls
     (
+        "no-jit",
+        r"JIT is required (?:for|to) .+|JIT does not support .+|.+ not allowed in non-JITed programs.*",
+        "this needs programs to be compiled to machine code, and this kernel does not, or not for this",
+        "Switch the JIT on (`sysctl net.core.bpf_jit_enable=1`); a kernel that was built without has neither "
+        "callbacks, kernel functions, arenas nor tail calls from functions.",
+    ),
+    (
         "unknown-helper",
         r"invalid func (?P<name>\S+)#(?P<number>\d+)|unknown func (?P<helper>\S+?)#\d+|"
         r"program of this type cannot use helper (?P<forbidden>\S+?)#\d+",

@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKET = "00" * 12 + "0800" + "11" * 20
 ORDER = "el" if sys.byteorder == "little" else "eb"
+STEPS = 40 if sys.byteorder == "little" else 39
+"""Of the compiler: the big-endian object has no swap of bytes."""
 
 
 def sim(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +24,7 @@ def test_a_packet_and_the_maps_afterwards() -> None:
     result = sim("xdp_count", "--packet", PACKET, "--dump-maps")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
-        "returned 2 after 40 instructions",
+        f"returned 2 after {STEPS} instructions",
         "protocols: 1 entries",
         "  2048: [{packets=1 bytes=34}]",
     ]
@@ -31,7 +33,7 @@ def test_a_packet_and_the_maps_afterwards() -> None:
 def test_json() -> None:
     result = sim("xdp_count", "--packet", PACKET, "--dump-maps", "--coverage", "--json")
     run, entries, coverage = map(json.loads, result.stdout.splitlines())
-    assert run == {"retval": 2, "steps": 40, "printed": []}
+    assert run == {"retval": 2, "steps": STEPS, "printed": []}
     assert entries["entries"] == [{"key": 2048, "value": [{"packets": 1, "bytes": 34}]}]
     assert set(next(iter(coverage["coverage"].values())).values()) == {1}
 

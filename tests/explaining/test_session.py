@@ -20,6 +20,7 @@ from object_builder import ObjectBuilder
 
 import pybpf
 from pybpf import syscall
+from pybpf.asm.instruction import Instruction, encode
 from pybpf.cli.kernels import find
 from pybpf.constants import (
     BPF_MAP_TYPE_ARRAY,
@@ -35,6 +36,7 @@ NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = """
 from pybpf import syscall
+from pybpf.asm.instruction import Instruction, encode
 from pybpf.cli.kernels import find
 with syscall.map_create(2, key_size=4, value_size=8, max_entries=1, name="seen"): pass
 """
@@ -181,9 +183,8 @@ def test_an_object_with_its_instructions(everything: Path) -> None:
 @NEEDS_ROOT
 def test_the_verifiers_words_are_told() -> None:
     with pybpf.explain(io.StringIO()) as story, pytest.raises(pybpf.BPFError):
-        syscall.prog_load(
-            1, bytes([0xBF, 0x50]) + bytes(6) + b"\x95" + bytes(7), log_level=1, log_buffer=bytearray(4096)
-        )
+        code = encode([Instruction(0xBF, dst=0, src=5), Instruction(0x95)])
+        syscall.prog_load(1, code, log_level=1, log_buffer=bytearray(4096))
     assert "R5 !read_ok" in story.calls[-1].log
 
 

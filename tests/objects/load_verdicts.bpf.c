@@ -468,9 +468,15 @@ int read_only(void *ctx)
 	return 0;
 }
 
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define R10_IS_R1 ".8byte 0x1abf"
+#else
+#define R10_IS_R1 ".8byte 0xbfa1000000000000"
+#endif
+
 IN_ASM("?socket", frame_pointer)
 {
-	asm volatile(".8byte 0x1abf; r0 = 0; exit"); /* !! */
+	asm volatile(R10_IS_R1 "; r0 = 0; exit"); /* !! */
 }
 
 IN_ASM("?socket", atomic)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import platform
+import sys
 
 import pytest
 from lacking import needs_linux
@@ -36,7 +38,7 @@ def string(text: bytes) -> str:
     data = text.ljust(32, b"\0")
     lines = []
     for at in range(0, 32, 8):
-        lines.append(f"r1 = {int.from_bytes(data[at : at + 8], 'little'):#x} ll; *(u64 *)(r10 -{32 - at}) = r1")
+        lines.append(f"r1 = {int.from_bytes(data[at : at + 8], sys.byteorder):#x} ll; *(u64 *)(r10 -{32 - at}) = r1")
     return "; ".join(lines)
 
 
@@ -168,10 +170,13 @@ def test_memory_of_the_test() -> None:
     code += "r1 = *(u32 *)(r10 -8); r0 = r6; r0 <<= 24; r0 ^= r1; exit"
     kernel = sim.load(assemble(code, "kprobe/f"))
     text = kernel.place(b"ab\0cd")
-    assert kernel.programs["program"].run(ctx=text.to_bytes(8, "little") + bytes(160)).retval == 3 << 24 ^ 0x6261
+    assert kernel.programs["program"].run(ctx=text.to_bytes(8, sys.byteorder) + bytes(160)).retval == (
+        3 << 24 ^ int.from_bytes(b"ab\0\0", sys.byteorder)
+    )
 
 
 @pytest.mark.kernel
+@pytest.mark.skipif(platform.machine() == "s390x", reason="its cache lines of 256 bytes leave less room")
 @pytest.mark.parametrize("delta", [100, 3456, 3457])
 def test_the_room_behind_a_packet_is_that_of_a_page(delta: int) -> None:
     spec = assemble(f"r2 = {delta}; call bpf_xdp_adjust_tail; exit", "xdp")
@@ -297,7 +302,8 @@ def test_flags_of_redirections(kind: str, flags: int) -> None:
 @pytest.mark.parametrize("offset", [8, 32, 36, 40, 48, 64])
 def test_a_context_that_is_given(offset: int) -> None:
     ctx = bytearray(192)
-    ctx[8:12], ctx[32:36], ctx[48:52] = b"\7\0\0\0", b"\5\0\0\0", b"\1\2\3\4"
+    ctx[8:12], ctx[32:36] = (7).to_bytes(4, sys.byteorder), (5).to_bytes(4, sys.byteorder)
+    ctx[48:52] = b"\1\2\3\4"
     spec = assemble(f"r0 = *(u32 *)(r1 +{offset}); exit", "tc")
     with loaded(spec) as obj:
         real = obj.programs["program"].test_run(PACKET, ctx_in=bytes(ctx)).retval

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from lacking import needs_linux
 
@@ -40,7 +42,7 @@ found:
 
 
 def packet(number: int) -> bytes:
-    return number.to_bytes(4, "little") + bytes(60)
+    return number.to_bytes(4, sys.byteorder) + bytes(60)
 
 
 def counting(type: str, entries: int = 4, **options: object) -> sim.Kernel:
@@ -54,12 +56,12 @@ def test_hash_maps(kind: str) -> None:
     assert [run(packet(n)).retval for n in (1, 1, 2, 1)] == [0, 77, 0, 77]
     counts = kernel.maps["counts"]
     assert len(counts) == 2
-    raw = {int.from_bytes(key, "little"): int.from_bytes(value, "little") for key, value in counts.items()}
+    raw = {int.from_bytes(key, sys.byteorder): int.from_bytes(value, sys.byteorder) for key, value in counts.items()}
     assert raw == {1: 3, 2: 1}
     counts[9] = 5
     assert 9 in counts
     assert run(packet(9)).retval == 77
-    assert int.from_bytes(counts[9], "little") == 6
+    assert int.from_bytes(counts[9], sys.byteorder) == 6
     del counts[9]
     assert counts.get(9) is None
     with pytest.raises(KeyError):
@@ -87,10 +89,10 @@ def test_per_cpu_values() -> None:
     run(packet(1))
     kernel.cpu = 2
     assert run(packet(1)).retval == 77
-    assert [int.from_bytes(one, "little") for one in kernel.maps["counts"][1]] == [1, 0, 1]
-    kernel.maps["counts"][1] = [b"\1" + bytes(7), b"\2" + bytes(7), b"\3" + bytes(7)]
+    assert [int.from_bytes(one, sys.byteorder) for one in kernel.maps["counts"][1]] == [1, 0, 1]
+    kernel.maps["counts"][1] = [number.to_bytes(8, sys.byteorder) for number in (1, 2, 3)]
     run(packet(1))
-    assert [int.from_bytes(one, "little") for one in kernel.maps["counts"][1]] == [1, 2, 4]
+    assert [int.from_bytes(one, sys.byteorder) for one in kernel.maps["counts"][1]] == [1, 2, 4]
 
 
 def test_arrays() -> None:
@@ -98,9 +100,9 @@ def test_arrays() -> None:
     run = kernel.programs["count"].run
     assert [run(packet(n)).retval for n in (3, 3, 4)] == [77, 77, (-7) & 0xFFFFFFFF]
     counts = kernel.maps["counts"]
-    assert [int.from_bytes(one, "little") for one in counts] == [0, 0, 0, 2]
+    assert [int.from_bytes(one, sys.byteorder) for one in counts] == [0, 0, 0, 2]
     counts[-1] = 9
-    assert int.from_bytes(counts[3], "little") == 9
+    assert int.from_bytes(counts[3], sys.byteorder) == 9
     with pytest.raises(IndexError, match="no element 4"):
         counts[4]
 
@@ -156,7 +158,7 @@ def test_the_longest_prefix_is_found() -> None:
     kernel = sim.load(assemble(text))
     routes = kernel.maps["routes"]
     for bits, address, value in ((8, "0a000000", 1), (16, "0a010000", 2), (0, "00000000", 9)):
-        routes[bits.to_bytes(4, "little") + bytes.fromhex(address)] = value
+        routes[bits.to_bytes(4, sys.byteorder) + bytes.fromhex(address)] = value
     run = kernel.programs["p"].run
     found = [run(bytes.fromhex(address) + bytes(60)).retval for address in ("0a020304", "0a010304", "0b000001")]
     assert found == [1, 2, 9]
@@ -194,7 +196,7 @@ def test_queues_and_stacks(kind: str, order: list[int]) -> None:
     assert [kernel.programs["pop"].run(PACKET).retval for _ in range(3)] == order
     assert kernel.programs["pop"].run(PACKET).retval == (-2) & 0xFFFFFFFF
     kernel.maps["q"].push(7)
-    assert int.from_bytes(kernel.maps["q"].pop(), "little") == 7
+    assert int.from_bytes(kernel.maps["q"].pop(), sys.byteorder) == 7
     with pytest.raises(IndexError, match="empty"):
         kernel.maps["q"].pop()
 
@@ -229,7 +231,7 @@ def test_ring_buffers() -> None:
     run = kernel.programs["p"].run
     assert [run(packet(n)).retval for n in (1, 2, 3)] == [0, 1, 0]
     events = kernel.maps["events"]
-    assert [int.from_bytes(one, "little") for one in events] == [1, 3]
+    assert [int.from_bytes(one, sys.byteorder) for one in events] == [1, 3]
     assert list(events) == []
     assert [run(packet(1)).retval for _ in range(300)].count(2) == events.lost == 300 - (4096 // 16 - 1)
 
@@ -397,9 +399,10 @@ def test_reading_from_python_is_no_use_of_an_element() -> None:
 
 def test_a_prefix_is_shown_as_it_was_written_last() -> None:
     trie = sim.load(assemble(".map m lpm_trie key=8 value=8 entries=4\n.program p xdp\nr0 = 0\nexit")).maps["m"]
-    trie[bytes([8, 0, 0, 0, 10, 1, 1, 1])] = 1
-    trie[bytes([8, 0, 0, 0, 10, 2, 2, 2])] = 2
-    assert trie.items() == [(bytes([8, 0, 0, 0, 10, 2, 2, 2]), (2).to_bytes(8, "little"))]
+    bits = (8).to_bytes(4, sys.byteorder)
+    trie[bits + bytes([10, 1, 1, 1])] = 1
+    trie[bits + bytes([10, 2, 2, 2])] = 2
+    assert trie.items() == [(bits + bytes([10, 2, 2, 2]), (2).to_bytes(8, sys.byteorder))]
 
 
 @pytest.mark.parametrize("kind", ["percpu_hash", "percpu_array"])
@@ -409,7 +412,7 @@ def test_a_wrong_list_of_values_changes_nothing(kind: str, values: list[int]) ->
     counts[0] = [7, 8]
     with pytest.raises((ValueError, OverflowError), match="counts"):
         counts[0] = values
-    assert [int.from_bytes(one, "little") for one in counts[0]] == [7, 8]
+    assert [int.from_bytes(one, sys.byteorder) for one in counts[0]] == [7, 8]
 
 
 @pytest.mark.parametrize(("key", "kind"), [(1 << 32, OverflowError), ("a", TypeError), (b"abc", ValueError)])
@@ -461,7 +464,7 @@ out:
     kernel = sim.load(assemble(text))
     inner = kernel.maps["rings"][0] = kernel.add_map(kernel.spec.maps["first"])
     assert kernel.programs["p"].run(PACKET).retval == 1
-    assert [int.from_bytes(one, "little") for one in inner] == [7]
+    assert [int.from_bytes(one, sys.byteorder) for one in inner] == [7]
 
 
 def test_elements_that_are_deleted_meanwhile_are_not_visited() -> None:
