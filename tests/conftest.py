@@ -29,6 +29,12 @@ def left_open(before: dict[int, str]) -> dict[int, str]:
     return {fd: what for fd, what in descriptors().items() if before.get(fd) != what and what.startswith("anon_inode:")}
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Short names for long texts, the same with every release of pytest: the kernel matrix joins results by name."""
+    written = ascii(val) if isinstance(val, (str, bytes)) else ""
+    return argname if len(written) > 60 or "\\" in written else None
+
+
 @pytest.fixture(autouse=True)
 def no_leaked_descriptors(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test must close what it opens: BPF descriptors, and any other that it leaves behind."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kernel_matrix.kernels import KERNELS
-from kernel_matrix.results import FAILED, PASSED, SKIPPED, KernelResults, Outcome
+from kernel_matrix.results import FAILED, PASSED, SKIPPED, KernelResults, Outcome, function_of
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,10 @@ def without_parameters(table: Table) -> dict[str, dict[str, list[Outcome]]]:
     """The table by test function: function -> kernel -> the outcomes of its parameters."""
     functions: dict[str, dict[str, list[Outcome]]] = {}
     for test, row in table.rows.items():
-        cells = functions.setdefault(_function(test), {})
+        cells = functions.setdefault(function_of(test), {})
         for kernel, outcome in row.items():
             cells.setdefault(kernel, []).append(outcome)
     return functions
-
-
-def _function(test: str) -> str:
-    """The name of a test without its parameters."""
-    return re.sub(r"\[.*\]$", "", test, flags=re.DOTALL)
 
 
 class Footnotes:
@@ -139,7 +134,7 @@ def by_file(table: Table) -> dict[str, dict[str, list[tuple[str, Outcome]]]]:
             name = f"{words.pop()}::{name}"
         cells = files.setdefault("/".join(words) + ".py" * (len(words) > 1), {})
         for kernel, outcome in row.items():
-            cells.setdefault(kernel, []).append((_function(name), outcome))
+            cells.setdefault(kernel, []).append((function_of(name), outcome))
     return files
 
 
@@ -184,7 +179,7 @@ def _verdict(table: Table) -> list[str]:
     if not table.rows:
         return ["No test was met."]
     lines = [f"failed on {kernel}: {test}: {reason}" for test, kernel, reason in table.failed]
-    for function, count in Counter(map(_function, table.skipped_everywhere)).items():
+    for function, count in Counter(map(function_of, table.skipped_everywhere)).items():
         lines.append(f"ran on no kernel: {function}" + (f" ({count} times)" if count > 1 else ""))
     return lines or ["No test failed, and every test ran on some kernel."]
 

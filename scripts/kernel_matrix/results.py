@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -64,6 +65,8 @@ def complete(junit: bytes | None, properties: dict[str, str], failure: str) -> b
 def amended(earlier: bytes, later: bytes) -> bytes:
     """The later results, and the earlier ones of tests that the later run did not have. Commits and times add up.
 
+    A test counts without its parameters: those that it had earlier and has no more are gone.
+
     What the earlier guest's kernel complained of stays until a run without earlier results.
     """
     before, after = (ElementTree.fromstring(junit).find("testsuite") for junit in (earlier, later))
@@ -71,8 +74,8 @@ def amended(earlier: bytes, later: bytes) -> bytes:
         return later
     if any(_test(case) == f"guest::{GUEST_TEST}" and len(case) for case in before.iterfind("testcase")):
         after.remove(next(case for case in after.iterfind("testcase") if _test(case) == f"guest::{GUEST_TEST}"))
-    fresh = {_test(case) for case in after.iterfind("testcase")}
-    after.extend([case for case in before.iterfind("testcase") if _test(case) not in fresh])
+    fresh = {function_of(_test(case)) for case in after.iterfind("testcase")}
+    after.extend([case for case in before.iterfind("testcase") if function_of(_test(case)) not in fresh])
     after.set("tests", str(len(after.findall("testcase"))))
     for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         after.set(name, str(len(after.findall(f"testcase/{tag}"))))
@@ -87,6 +90,11 @@ def amended(earlier: bytes, later: bytes) -> bytes:
     suites = ElementTree.Element("testsuites")
     suites.append(after)
     return b"<?xml version='1.0' encoding='utf-8'?>\n" + ElementTree.tostring(suites, encoding="unicode").encode()
+
+
+def function_of(test: str) -> str:
+    """The name of a test without its parameters."""
+    return re.sub(r"\[.*\]$", "", test, flags=re.DOTALL)
 
 
 def _printable(text: str) -> str:

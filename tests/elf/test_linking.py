@@ -101,10 +101,12 @@ def test_every_instruction_set_gives_what_libbpf_loads(cpu: str, build: ObjectBu
         assert compare_with_libbpf(path, oracle.calls(path))
 
 
-@pytest.mark.parametrize("compiler", COMPILERS)
-def test_every_compiler_gives_what_libbpf_loads(compiler: str, build: ObjectBuilder, oracle: Oracle) -> None:
-    path = build("elf_calls.bpf.c", compiler=compiler)
-    assert compare_with_libbpf(path, oracle.calls(path)) == 3
+def test_every_compiler_gives_what_libbpf_loads(build: ObjectBuilder, oracle: Oracle) -> None:
+    if not COMPILERS:
+        pytest.skip("no clang to compile BPF objects with")
+    for compiler in COMPILERS:
+        path = build("elf_calls.bpf.c", compiler=compiler)
+        assert compare_with_libbpf(path, oracle.calls(path)) == 3, compiler
 
 
 def test_subprograms_follow_in_the_order_in_which_they_are_found(build: ObjectBuilder) -> None:

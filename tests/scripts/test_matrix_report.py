@@ -196,6 +196,16 @@ def test_amended_results(junit: bytes) -> None:
     assert joined.seconds == pytest.approx(read_back(earlier).seconds + 0.5)
 
 
+def test_parameters_that_a_test_has_no_more_are_gone() -> None:
+    def run(*names: str) -> bytes:
+        cases = "".join(f'<testcase classname="t" name="{name}" time="1"/>' for name in names)
+        return results.complete(f"<testsuites><testsuite>{cases}</testsuite></testsuites>".encode(), {}, "")
+
+    joined = read_back(results.amended(run("a[1]", "a[2]", "b[1]", "ab[1]"), run("a[2]", "a[[3]]")))
+    names = {name for name in joined.outcomes if not name.startswith("guest::")}
+    assert names == {"t::a[2]", "t::a[[3]]", "t::b[1]", "t::ab[1]"}
+
+
 def test_a_complaint_of_the_kernel_outlasts_an_amendment(junit: bytes) -> None:
     earlier = results.complete(junit, {}, "the kernel complained")
     joined = read_back(results.amended(earlier, results.complete(junit, {}, "")))
