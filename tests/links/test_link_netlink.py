@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -479,6 +480,34 @@ def test_lwt_seg6local(loader: Callable[..., Program], pair: str) -> None:
     assert oracle("ip", "-6", "route", "show", "fc02::/64") == []
 
 
+def test_lwt_seg6local_sees_what_has_a_segment_routing_header(
+    counting: Callable[..., Program], counter: Counter, pair: str
+) -> None:
+    """End.BPF: the header's next segment becomes the destination, and the program runs (RFC 8754)."""
+    for name in ("all", "left"):
+        Path(f"/proc/sys/net/ipv6/conf/{name}/forwarding").write_text("1")
+    program = counting(c.BPF_PROG_TYPE_LWT_SEG6LOCAL, everywhere=True)
+    (row,) = oracle("ip", "link", "show", "dev", "left")
+    mac = bytes.fromhex(str(row["address"]).replace(":", ""))
+    source, here, last = (socket.inet_pton(socket.AF_INET6, text) for text in ("fc00::1", "fc02::1", "fc03::1"))
+    # next header 59: nothing; 4 * 8 bytes follow the first 8; type 4; one segment left, number 1 ends the list
+    routing = bytes([59, 4, 4, 1, 1, 0, 0, 0]) + last + here
+    packet = b"\x60\0\0\0" + len(routing).to_bytes(2, "big") + bytes([43, 64]) + source + here + routing
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind((pair, 0))
+
+        def arrives() -> bool:
+            wire.send(mac + bytes(6) + b"\x86\xdd" + packet)
+            return counter.value > 0
+
+        with attach_lwt(program, "fc02::/64", "left"):
+            assert eventually(arrives)
+            fired = counter.value
+        arrives()
+        time.sleep(0.1)
+        assert counter.value == fired
+
+
 def test_a_route_that_is_gone(loader: Callable[..., Program], pair: str) -> None:
     link = attach_lwt(loader(c.BPF_PROG_TYPE_LWT_OUT, exit_with(0)), "10.9.0.0/24", "left")
     oracle("ip", "route", "del", "10.9.0.0/24")
@@ -507,6 +536,7 @@ def test_lwt_refusals(loader: Callable[..., Program], pair: str) -> None:
 
 WITHOUT = """
 import sys
+import time
 sys.modules["pyroute2"] = None
 from pybpf import links
 try:

@@ -452,7 +452,10 @@ def test_netfilter(row: Callable[..., Row]) -> None:
         assert shown(made, lambda program: program.attach_netfilter("local_in"), exchange_by) == expected
 
 
-# LWT. (LIRC: no kernel of the matrix was built with it; test_link_attached.py reads its calls at the door.)
+# LWT
+#
+# LIRC is missing: CONFIG_BPF_LIRC_MODE2 needs RC_CORE=y, and Debian's kernels have it as a module, or not at all. What
+# is asked of the kernel is read at the door, in test_link_attached.py. Nor has any CONFIG_NETDEVSIM, for XDP offload.
 
 
 @pytest.mark.parametrize("section", ["lwt_in", "lwt_out", "lwt_xmit", "lwt_seg6local"])
