@@ -46,6 +46,7 @@ PLACES = (
 _NT_GNU_BUILD_ID = 3
 
 _vmlinux: BTF | None = None
+_stored: BTF | None = None
 _modules: dict[tuple[str, int, int], BTF] = {}
 
 
@@ -114,11 +115,16 @@ def modules() -> Iterator[BTF]:
 def store_index() -> str | None:
     """Store the index if it would have helped this process; a loader calls this when its programs are loaded.
 
-    It takes some 100 ms, once for each kernel. Returns the path, or None when there is nothing to do (vmlinux was not
-    searched here, or the index was in use, or it is switched off) or the cache cannot be written.
+    It takes some 100 ms, once for each kernel, and is tried once in each process. Returns the path, or None when there
+    is nothing to do (vmlinux was not searched here, or the index was in use, or stored already, or it is switched off)
+    or the cache cannot be written.
     """
+    global _stored
     if _vmlinux is None or _vmlinux.is_indexed or not _vmlinux.is_walked or not _index_allowed():
         return None
+    if _stored is _vmlinux:
+        return None
+    _stored = _vmlinux
     try:
         return _store(_vmlinux)
     except (OSError, BTFError):
@@ -137,8 +143,8 @@ def warm() -> str:
 
 def clear_cache() -> None:
     """Forget everything that was opened. For tests."""
-    global _vmlinux
-    _vmlinux = None
+    global _stored, _vmlinux
+    _stored = _vmlinux = None
     _modules.clear()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from btf_samples import every_kind
 
 from pybpf.btf import cachefile, kernel, kinds
+from pybpf.btf.index import build
 from pybpf.btf.reader import BTF
 from pybpf.btf.writer import BTFBuilder
 from pybpf.errors import BTFError
@@ -84,6 +86,38 @@ def test_the_index_is_stored_once_and_used_then(fresh: Path) -> None:
     assert kernel.store_index() is None
     assert sum(1 for _ in range(1, len(btf), 997) if btf.type(_).name is not None) == len(range(1, len(btf), 997))
     assert btf.is_indexed
+
+
+@needs_btf
+def test_the_index_is_built_once_in_a_process(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[BTF] = []
+
+    def count(btf: BTF, fingerprint: bytes) -> bytes:
+        built.append(btf)
+        return build(btf, fingerprint)
+
+    monkeypatch.setattr(kernel, "build", count)
+    kernel.vmlinux().get("file")
+    path = kernel.store_index()
+    assert path is not None
+    os.unlink(path)
+    assert [kernel.store_index() for _ in range(3)] == [None] * 3, "every later load of the process asks again"
+    assert built == [kernel.vmlinux()]
+    assert os.listdir(fresh / "cache" / "pybpf") == []
+
+
+@needs_btf
+def test_a_full_disk_is_met_once(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[BTF] = []
+
+    def fill(name: str, image: bytes) -> str:
+        built.append(kernel.vmlinux())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cachefile, "store_file", fill)
+    kernel.vmlinux().get("file")
+    assert [kernel.store_index() for _ in range(3)] == [None] * 3
+    assert len(built) == 1
 
 
 @needs_btf
