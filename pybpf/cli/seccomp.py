@@ -46,6 +46,8 @@ def run(options: Namespace) -> int:
     from pybpf.cli.arguments import read_text
     from pybpf.seccomp import parse, spawn
 
+    for rule in options.rule:
+        _check(rule, options.arch)
     lines = list(options.rule)
     if options.rules is not None:
         lines += read_text(options.rules).splitlines()
@@ -64,6 +66,17 @@ def run(options: Namespace) -> int:
         status = child.wait()
     # A program that a signal ended has no exit code; shells make 128 and the signal of it.
     return status if status >= 0 else 128 - status
+
+
+def _check(rule: str, architectures: list[str] | None) -> None:
+    """A rule on the command line that is none is wrong usage; one in a file is a wrong file."""
+    from pybpf.errors import ObjectError
+    from pybpf.seccomp import parse
+
+    try:
+        parse(rule, architectures=architectures)
+    except ObjectError as error:
+        raise ValueError(f"--rule {str(error).removeprefix('line 1: ')}") from None
 
 
 def _show(program: Filter, form: str, byte_order: str) -> None:

@@ -499,8 +499,12 @@ class TestCommand:
         assert folder.is_dir()
         assert " mkdir" in capfd.readouterr().err
 
-    def test_mistakes(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["seccomp", "--rule", "frob read", "true"]) == 3
+    def test_mistakes(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        """A rule on the command line that is none is wrong usage; in a file it makes the file a wrong one."""
+        assert main(["seccomp", "--rule", "errno EPERM mkdir", "--rule", "frob read", "true"]) == 2
+        assert "--rule 'frob read': there is no action 'frob'" in capsys.readouterr().err
+        (tmp_path / "rules").write_text("frob read")
+        assert main(["seccomp", "--rules", str(tmp_path / "rules"), "true"]) == 3
         assert "line 1: 'frob read': there is no action 'frob'" in capsys.readouterr().err
         assert main(["seccomp"]) == 2
 
