@@ -12,10 +12,10 @@ ETH_P_ALL = 3
 interface = sys.argv[1] if len(sys.argv) > 1 else "lo"
 with (
     pybpf.load(kernel("ch08_socket_filter")) as obj,
-    socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as packets,
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as packets,  # 0: it gets nothing before it has a filter
     obj.programs["socket_filter"].attach_socket_filter(packets),
 ):
-    packets.bind((interface, 0))
+    packets.bind((interface, ETH_P_ALL))
     print(f"Listening on {interface}. Ctrl-C ends it.", flush=True)
     with suppress(KeyboardInterrupt):
         while True:
