@@ -25,6 +25,12 @@ def check(result, what):
         raise SystemExit(f"cannot: {what}: {os.strerror(ctypes.get_errno())}")
     return result
 
+def give_up(what):
+    print("cannot:", what, os.strerror(ctypes.get_errno()), flush=True)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    os._exit(0)
+
 parent, child = socket.socketpair()
 pid = os.fork()
 if pid == 0:
@@ -75,11 +81,9 @@ _, fds, _, _ = socket.recv_fds(parent, 1, 1)
 if fds:
     for option in (b"delegate_cmds", b"delegate_maps", b"delegate_progs", b"delegate_attachs"):
         if libc.syscall(FSCONFIG, fds[0], SET_STRING, option, b"any", 0) < 0:
-            print("cannot:", option, os.strerror(ctypes.get_errno()), flush=True)
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
-            os._exit(0)
-    check(libc.syscall(FSCONFIG, fds[0], CREATE, None, None, 0), "fsconfig")
+            give_up(option)
+    if libc.syscall(FSCONFIG, fds[0], CREATE, None, None, 0) < 0:
+        give_up("to make a bpffs for another user namespace")  # before Linux 6.9 the options mean nothing
     mount = check(libc.syscall(FSMOUNT, fds[0], 0, 0), "fsmount")
     socket.send_fds(parent, [b"3"], [mount])
     os.close(mount)
