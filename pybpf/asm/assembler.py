@@ -283,7 +283,12 @@ class Assembler:
         """``r0 = *(u16 *)skb[12]``, or ``skb[r1 + 12]``: from the packet in network byte order; r6 is the context.
 
         For programs on an skb. It ends the program, with 0, beyond the packet's end, and clobbers r1 to r5.
+
+        Raises:
+            ObjectError: not of the width u8, u16 or u32: others the verifier refuses (check_ld_abs()).
         """
+        if width.size == c.BPF_DW or width.signed:
+            raise ObjectError(f"{self.name}: packets are loaded from as u8, u16 or u32, not as {width}")
         mode = c.BPF_ABS if index is None else c.BPF_IND
         register = 0 if index is None else index.number
         self.append(Instruction(c.BPF_LD | mode | width.size, 0, register, 0, offset))

@@ -398,7 +398,7 @@ _FORMS: list[tuple[re.Pattern[str], Callable[[_Parser, Match], None]]] = [
         (rf"{_REG} = (le|be|bswap)(-?\d+) {_REG}", _Parser.swap),
         (rf"{_REG} = addr_space_cast\({_REG}, (\w+), (\w+)\)", _Parser.cast),
         (rf"{_REG} = &\(void __percpu \*\)\({_REG}\)", _Parser.per_cpu),
-        (rf"r0 = \*\((u8|u16|u32) \*\)skb\[(?:(r\d+)(?: \+ (?=.))?)?{_WORD}?\]", _Parser.load_packet),
+        (rf"r0 = \*\(([us](?:8|16|32|64)) \*\)skb\[(?:(r\d+)(?: \+ (?=.))?)?{_WORD}?\]", _Parser.load_packet),
         (rf"{_REG} = {_WORD} ll", _Parser.load_constant),
         (rf"ld_pseudo\s+{_REG}, (\w+), (\w+)", _Parser.load_pseudo),
         (rf"{_REG} = map\[([\w.]+|(?:fd|id):\d+)\](?:\[0\]\+(\w+))?", _Parser.load_map),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from pybpf.syscall.attrs import LAYOUTS, SIZES
 
@@ -92,7 +93,7 @@ class DryRun:
                 view[to : to + size] = source[place : place + min(size, length)].ljust(size, b"\0")
         if SIZES[title] and len(view) >= 8 and not view.readonly:
             to, size = LAYOUTS[title]["id"]
-            view[to : to + size] = (fd if isinstance(fd, int) else 0).to_bytes(size, "little")
+            view[to : to + size] = (fd if isinstance(fd, int) else 0).to_bytes(size, sys.byteorder)
 
 
 def _descriptor() -> int:

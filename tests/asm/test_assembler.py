@@ -124,6 +124,8 @@ REFUSED: list[tuple[Step, str]] = [
     (lambda a: a.atomic_add(u8[r1], r2), "are for u32 and u64"),
     (lambda a: a.atomic_add(u64[r1], w2), "whole registers"),
     (lambda a: a.load_acquire(r1, s8[r2]), "can only be loaded"),
+    (lambda a: a.load_packet(u64, 0), "as u8, u16 or u32, not as u64"),
+    (lambda a: a.load_packet(s16, 0, r1), "as u8, u16 or u32, not as s16"),
     (lambda a: a.goto(0x8000), "off 32768 is not in"),
     (lambda a: a.load_imm64(r1, 1 << 64), "64 bits"),
     (lambda a: a.append(Instruction(0x95, high=1)), "no upper half"),

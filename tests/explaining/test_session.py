@@ -36,7 +36,6 @@ NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = """
 from pybpf import syscall
-from pybpf.asm.instruction import Instruction, encode
 from pybpf.cli.kernels import find
 with syscall.map_create(2, key_size=4, value_size=8, max_entries=1, name="seen"): pass
 """
@@ -275,6 +274,7 @@ def test_formats() -> None:
 def test_dry_run_sends_nothing(everything: Path) -> None:
     with pybpf.explain(io.StringIO(), dry_run=True) as story, pybpf.load(everything) as obj:
         assert list(obj.programs) == ["main_program", "tail_caller", "called"] or len(obj.programs) == 3
+        assert [each.id for each in obj.programs.values()] == [each.fd.fileno() for each in obj.programs.values()]
     assert all(call.answered for call in story.calls if call.name != "mmap")
     assert {"BPF_BTF_LOAD", "BPF_MAP_CREATE", "BPF_PROG_LOAD"} <= {call.command for call in story.calls}
     loaded = [call for call in story.calls if call.command == "BPF_PROG_LOAD"]

@@ -176,9 +176,10 @@ def test_memory_of_the_test() -> None:
 
 
 @pytest.mark.kernel
-@pytest.mark.skipif(platform.machine() == "s390x", reason="its cache lines of 256 bytes leave less room")
-@pytest.mark.parametrize("delta", [100, 3456, 3457])
+@pytest.mark.parametrize("delta", [100, 3264, 3456, 3457])
 def test_the_room_behind_a_packet_is_that_of_a_page(delta: int) -> None:
+    if delta == 3456 and platform.machine() == "s390x":
+        pytest.skip("cache lines of 256 bytes leave 192 bytes less")
     spec = assemble(f"r2 = {delta}; call bpf_xdp_adjust_tail; exit", "xdp")
     made = sim.load(spec).programs["program"].run(PACKET)
     with loaded(spec) as obj:
