@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from thrift import few
 
@@ -803,6 +803,7 @@ class TestHostile:
         assert tuple(value) == (1, 2)
         assert value._fields == ("a_import_os", "_______")
 
+    @settings(deadline=None)
     @given(st.data())
     def test_any_types_any_bytes(self, data: st.DataObject) -> None:
         """Random type graphs: a codec or BTFError; what a codec decodes it encodes."""
