@@ -198,7 +198,9 @@ def _columns(rows: list[list[str]]) -> list[str]:
 
 def markdown(table: Table, date: str) -> str:
     """The table as a page of documentation, with the date and the commits it was made from."""
-    commits = sorted({column.properties["commit"] for column in table.kernels if "commit" in column.properties})
+    commits = sorted(
+        {one for column in table.kernels for one in column.properties.get("commit", "").split(", ") if one}
+    )
     lines = [
         "# The kernels pybpf is tested on",
         "",
