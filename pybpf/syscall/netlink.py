@@ -99,25 +99,29 @@ class RouteSocket:
             BPFError: the kernel refused; the hint is what it says about the reason. EINTR: the list changed each time.
         """
         for _ in range(DUMPS):
-            answers = self._request(command, message)
-            if not any(_HEADER.unpack_from(answer)[2] & NLM_F_DUMP_INTR for answer in answers):
+            answers, changed = self._request(command, message)
+            if not changed:
                 return answers
         raise kernel_error(errno.EINTR, command, "", f"The list changed {DUMPS} times while the kernel wrote it down")
 
-    def _request(self, command: str, message: bytes) -> list[bytes]:
+    def _request(self, command: str, message: bytes) -> tuple[list[bytes], bool]:
+        """Ask once: the answer, and whether what it lists changed meanwhile."""
         self._sequence += 1
         frame = bytearray(message)
         struct.pack_into("=I", frame, 8, self._sequence)
         answers: list[bytes] = []
         words: list[str] = []
+        changed = False
 
         def enter() -> int:
+            nonlocal changed
             self._socket.send(frame)
             while True:
                 for answer in _frames(self._receive()):
                     _, kind, flags, sequence, _ = _HEADER.unpack_from(answer)
                     if sequence != self._sequence:
                         continue  # the rest of an answer that was interrupted
+                    changed |= bool(flags & NLM_F_DUMP_INTR)
                     if kind in (NLMSG_ERROR, NLMSG_DONE):
                         number = struct.unpack_from("=i", answer, 16)[0] if len(answer) >= 20 else 0
                         words.append(_words(answer, flags))
@@ -127,7 +131,7 @@ class RouteSocket:
         result = other("netlink", command, 0, {"message": bytes(frame)}, enter)
         if result < 0:
             raise kernel_error(-result, command, "", words[0] if words else "")
-        return answers
+        return answers, changed
 
     def _receive(self) -> bytes:
         import _socket

@@ -58,17 +58,21 @@ def test_a_list() -> None:
 
 
 class Changing:
-    """In the place of a socket: lists that change while they are written down, `times` times."""
+    """In the place of a socket: lists that change while they are written down, `times` times, maybe at the very end."""
 
-    def __init__(self, times: int) -> None:
-        self.times, self.requests = times, 0
+    def __init__(self, times: int, at_the_end: bool = False) -> None:
+        self.times, self.at_the_end, self.requests = times, at_the_end, 0
         self.answer = b""
 
     def send(self, frame: bytes) -> None:
         self.requests += 1
         flags = n.NLM_F_DUMP_INTR if self.requests <= self.times else 0
         sequence = struct.unpack_from("=I", frame, 8)[0]
-        pieces = [(n.RTM_GETLINK, 0, b"whole"), (n.RTM_GETLINK, flags, b"half"), (n.NLMSG_DONE, flags, bytes(4))]
+        pieces = [
+            (n.RTM_GETLINK, 0, b"whole"),
+            (n.RTM_GETLINK, 0 if self.at_the_end else flags, b"half"),
+            (n.NLMSG_DONE, flags, bytes(4)),
+        ]
         self.answer = b"".join(
             struct.pack("=IHHII", 16 + len(body), kind, bits, sequence, 0) + body.ljust(len(body) + 3 & ~3, b"\0")
             for kind, bits, body in pieces
@@ -84,10 +88,13 @@ class Changing:
         pass
 
 
+@pytest.mark.parametrize("at_the_end", [False, True])
 @pytest.mark.parametrize("times", [0, 1, 9])
-def test_a_list_that_changes_meanwhile_is_asked_for_again(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_that_changes_meanwhile_is_asked_for_again(
+    times: int, at_the_end: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with RouteSocket() as real, monkeypatch.context() as patch:
-        patch.setattr(real, "_socket", Changing(times))
+        patch.setattr(real, "_socket", Changing(times, at_the_end))
         assert len(real.request("RTM_GETLINK", get_link(0, n.NLM_F_DUMP))) == 2
         assert real._socket.requests == times + 1
 
