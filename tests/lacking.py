@@ -14,6 +14,9 @@ from pybpf.btf.kernel import vmlinux
 from pybpf.btf.kinds import KIND_ENUM, KIND_FUNC
 from pybpf.errors import BPFPermissionError, NotSupportedError, VerifierError
 
+RELEASE = tuple(int("".join(filter(str.isdigit, part))) for part in os.uname().release.split(".")[:2])
+"""The running kernel's: (6, 12)."""
+
 
 def needs_enumerator(enum: str, name: str) -> None:
     """Skip the test where the kernel's own BTF does not have this value of an enum."""
@@ -30,9 +33,8 @@ def needs_function(name: str) -> None:
 
 def needs_linux(release: str, what: str) -> None:
     """Skip the test on older kernels, which do the same thing differently and have nothing else to tell them by."""
-    running = os.uname().release
-    if [int(part) for part in running.split(".")[:2]] < [int(part) for part in release.split(".")]:
-        pytest.skip(f"{what} since Linux {release}, this is {running}")
+    if tuple(map(int, release.split("."))) > RELEASE:
+        pytest.skip(f"{what} since Linux {release}, this is {os.uname().release}")
 
 
 def has_jit() -> bool:

@@ -120,9 +120,9 @@ def store_index() -> str | None:
     or the cache cannot be written.
     """
     global _stored
-    if _vmlinux is None or _vmlinux.is_indexed or not _vmlinux.is_walked or not _index_allowed():
+    if _vmlinux is None or _stored is _vmlinux or _vmlinux.is_indexed or not _vmlinux.is_walked:
         return None
-    if _stored is _vmlinux:
+    if not _index_allowed():
         return None
     _stored = _vmlinux
     try:

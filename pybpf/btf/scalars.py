@@ -229,8 +229,7 @@ class Codec:
         if whole == count:
             return rows
         # The last value is not followed by all of its padding.
-        rest = self._struct(self.piece(Source())[0]).iter_unpack(view[offset + whole * stride :][: self.size])
-        return chain(rows, each(rest))
+        return chain(rows, self.decode_at(view, (offset + whole * stride,), as_tuples=as_tuples))
 
     def strided(self, view: memoryview, offset: int, stride: int, count: int) -> memoryview | None:
         """`count` numbers where they are, without a copy; None when Python has no view of such.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.asm.classic import Filter
-    from pybpf.seccomp import Notification
+    from pybpf.seccomp import Notification, Policy
 
 FORMS = ("text", "d", "ddd", "dd", "line", "source", "raw")
 
@@ -43,15 +43,9 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: Namespace) -> int:
-    from pybpf.cli.arguments import read_text
-    from pybpf.seccomp import parse, spawn
+    from pybpf.seccomp import spawn
 
-    for rule in options.rule:
-        _check(rule, options.arch)
-    lines = list(options.rule)
-    if options.rules is not None:
-        lines += read_text(options.rules).splitlines()
-    policy = parse("\n".join(lines), architectures=options.arch)
+    policy = _policy(options)
     program = policy.compile()
     if options.show:
         _show(program, options.show, policy.architectures[0].byte_order)
@@ -68,15 +62,20 @@ def run(options: Namespace) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _check(rule: str, architectures: list[str] | None) -> None:
+def _policy(options: Namespace) -> Policy:
     """A rule on the command line that is none is wrong usage; one in a file is a wrong file."""
+    from pybpf.cli.arguments import read_text
     from pybpf.errors import ObjectError
     from pybpf.seccomp import parse
 
     try:
-        parse(rule, architectures=architectures)
+        policy = parse("\n".join(options.rule), architectures=options.arch)
     except ObjectError as error:
-        raise ValueError(f"--rule {str(error).removeprefix('line 1: ')}") from None
+        where, _, what = str(error).partition(": ")
+        raise ValueError(f"--rule {what}" if where.startswith("line ") else what) from None
+    if options.rules is None:
+        return policy
+    return parse("\n".join([*options.rule, read_text(options.rules)]), architectures=options.arch)
 
 
 def _show(program: Filter, form: str, byte_order: str) -> None:

@@ -37,7 +37,7 @@ LENGTH = DISCARD - 1
 BATCH_RECORDS = 2048
 BATCH_BYTES = 112 << 10
 """Less than the 128 KiB from which malloc() gets memory from the kernel, and gives it back: each page of a copy is then
-touched for the first time, which costs as much as making the values (7 ns of 59 for a record of 64 bytes)."""
+touched for the first time, which costs a record of 64 bytes 7 of 59 ns."""
 SHORT_RUN = 8
 """Runs of equal records shorter than this are cheaper to walk."""
 

@@ -421,6 +421,12 @@ def test_lwt_that_drops(loader: Callable[..., Program], pair: str) -> None:
         send_over("10.9.0.1")
 
 
+def frame(interface: str, kind: int, packet: bytes) -> bytes:
+    """A packet in an Ethernet frame to an interface."""
+    (row,) = oracle("ip", "link", "show", "dev", interface)
+    return bytes.fromhex(str(row["address"]).replace(":", "")) + bytes(6) + kind.to_bytes(2, "big") + packet
+
+
 def test_lwt_that_sees_what_arrives(counting: Callable[..., Program], counter: Counter, pair: str) -> None:
     """A packet that this machine is to forward goes through the input side of its route."""
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
@@ -428,17 +434,16 @@ def test_lwt_that_sees_what_arrives(counting: Callable[..., Program], counter: C
         Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter").write_text("0")
     subprocess.run(["ip", "addr", "add", "10.8.0.1/24", "dev", "left"], check=True)
     program = counting(c.BPF_PROG_TYPE_LWT_IN, everywhere=True)
-    (row,) = oracle("ip", "link", "show", "dev", "left")
-    mac = bytes.fromhex(str(row["address"]).replace(":", ""))
     header = bytes.fromhex("4500001c00004000401100000a0800020a090001")
     total = sum(int.from_bytes(header[i : i + 2], "big") for i in range(0, 20, 2))
     total = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
     packet = header[:10] + total.to_bytes(2, "big") + header[12:] + bytes.fromhex("0009000900080000")
+    sent = frame("left", 0x0800, packet)
     with attach_lwt(program, "10.9.0.0/24", "left"), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
         wire.bind((pair, 0))
 
         def arrives() -> bool:
-            wire.send(mac + bytes(6) + b"\x08\x00" + packet)
+            wire.send(sent)
             return counter.value > 0
 
         assert eventually(arrives)
@@ -487,17 +492,16 @@ def test_lwt_seg6local_sees_what_has_a_segment_routing_header(
     for name in ("all", "left"):
         Path(f"/proc/sys/net/ipv6/conf/{name}/forwarding").write_text("1")
     program = counting(c.BPF_PROG_TYPE_LWT_SEG6LOCAL, everywhere=True)
-    (row,) = oracle("ip", "link", "show", "dev", "left")
-    mac = bytes.fromhex(str(row["address"]).replace(":", ""))
     source, here, last = (socket.inet_pton(socket.AF_INET6, text) for text in ("fc00::1", "fc02::1", "fc03::1"))
     # next header 59: nothing; 4 * 8 bytes follow the first 8; type 4; one segment left, number 1 ends the list
     routing = bytes([59, 4, 4, 1, 1, 0, 0, 0]) + last + here
     packet = b"\x60\0\0\0" + len(routing).to_bytes(2, "big") + bytes([43, 64]) + source + here + routing
+    sent = frame("left", 0x86DD, packet)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
         wire.bind((pair, 0))
 
         def arrives() -> bool:
-            wire.send(mac + bytes(6) + b"\x86\xdd" + packet)
+            wire.send(sent)
             return counter.value > 0
 
         with attach_lwt(program, "fc02::/64", "left"):
@@ -536,7 +540,6 @@ def test_lwt_refusals(loader: Callable[..., Program], pair: str) -> None:
 
 WITHOUT = """
 import sys
-import time
 sys.modules["pyroute2"] = None
 from pybpf import links
 try:
