@@ -46,10 +46,13 @@ ATOMICS = [
     EXIT,
 ]  # fmt: skip
 
+NUMBER = [I(0x85, imm=7), I(0xBF, 7, 0)]
+# A new number before each jump: when one is compared with itself again and again, the verifier of Linux 6.18 learns what
+# cannot be and warns of its own state (reg_bounds_sanity_check()).
 CONTROL = [
-    I(0xBF, 6, 1), I(0x85, imm=7), I(0xBF, 7, 0), I(0xBF, 8, 0),
-    *(I(operation | width, 7, 8 * (width & 8 == 8), 0, 0 if width & 8 else -3)
-      for operation in JUMPS for width in (0x05, 0x0D, 0x06, 0x0E)),
+    I(0xBF, 6, 1), *NUMBER, I(0xBF, 8, 0),
+    *(insn for operation in JUMPS for width in (0x05, 0x0D, 0x06, 0x0E)
+      for insn in (*NUMBER, I(operation | width, 7, 8 * (width & 8 == 8), 0, 0 if width & 8 else -3))),
     I(0x05), I(0xB7, 7, imm=1),
     *(I(code, imm=2) for code in (0x20, 0x28, 0x30)), *(I(code, src=7, imm=0) for code in (0x40, 0x48, 0x50)),
     I(0x85, src=1, imm=2), I(0xB7, 0), EXIT, I(0xB7, 0, imm=1), EXIT,
