@@ -194,14 +194,18 @@ class Batch:
         """
         return decoder(self.codec)(self, 0)
 
-    def rows(self) -> Iterator[Any]:
+    def rows(self, *names: str) -> Iterator[Any]:
         """The records as plain tuples of their members' values: the quickest way to have all of them.
 
-        Raises TypeError when their type is not known; ValueError, while iterating, at a record too short for it.
+        Args:
+            names: only these members, in this order, as `column()` names them; the fewer, the quicker.
+
+        Raises TypeError when their type is not known; ValueError, while iterating, at a record too short for it. With
+        names it raises at once: what `column()` raises.
         """
         from pybpf.events.table import rows
 
-        return rows(self)
+        return rows(self, names)
 
     def column(self, name: str) -> Sequence[Any]:
         """One member of every record; a dot leads into a struct: ``"flow.port"``.

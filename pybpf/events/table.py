@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from pybpf.events.batch import Batch
 
 
-def rows(batch: Batch) -> Iterator[Any]:
+def rows(batch: Batch, names: Sequence[str]) -> Iterator[Any]:
     """`Batch.rows()`."""
     codec = _codec(batch, "rows")
+    if names:
+        return zip(*[column(batch, name) for name in names], strict=True)
     shortest = batch.shortest
     if not codec.is_flexible and shortest is not None and shortest >= codec.size:
         if batch.stride:
@@ -105,7 +107,7 @@ def _column(batch: Batch, codec: Codec, offset: int) -> Sequence[Any]:
         return (
             list(codec.decode_run(batch.data, offset, batch.stride, count)) if numbers is None else batch.lend(numbers)
         )
-    return [codec.decode(batch.data, start + offset) for start in batch.starts]
+    return list(codec.decode_at(batch.data, [start + offset for start in batch.starts]))
 
 
 def _tails(batch: Batch, codec: FlexibleCodec, offset: int) -> list[Any]:

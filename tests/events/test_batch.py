@@ -129,11 +129,20 @@ def test_numpy_sees_structured_records(batch: Batch) -> None:
         assert numpy.asarray(batch.column("pid")).sum() == 3 * sum(range(100))
 
 
+def test_rows_of_some_members(batch: Batch) -> None:
+    values = list(batch.values())
+    assert list(batch.rows("seq")) == [(value.seq,) for value in values]
+    expected = [(value.comm, value.flow.port, value.pid, value.flow) for value in values]
+    assert list(batch.rows("comm", "flow.port", "pid", "flow")) == expected
+    with pytest.raises(KeyError, match="struct event has no member 'sequence'"):
+        batch.rows("seq", "sequence")
+
+
 def test_an_empty_batch_is_an_empty_table() -> None:
     numpy = pytest.importorskip("numpy")
     batch = Batch(b"", (), ())
     batch.codec = event_codec_of()
-    assert list(batch.rows()) == list(batch.values()) == list(batch.column("seq")) == []
+    assert list(batch.rows()) == list(batch.values()) == list(batch.column("seq")) == list(batch.rows("seq")) == []
     assert batch.array().shape == (0,)
     assert batch.array().dtype == numpy.dtype(batch.array().dtype)
 
@@ -147,7 +156,7 @@ def test_what_a_table_refuses(table: Batch) -> None:
     with pytest.raises(ValueError, match=r"has 44 bytes, but \|S45 has 45"):
         table.array("S45")
     table.codec = None
-    for face in (table.rows, table.columns, table.array, lambda: table.column("seq")):
+    for face in (table.rows, table.columns, table.array, lambda: table.column("seq"), lambda: table.rows("seq")):
         with pytest.raises(TypeError, match="type is not known"):
             face()
     assert list(table.values()) == [record(number) for number in range(100)]
@@ -156,7 +165,10 @@ def test_what_a_table_refuses(table: Batch) -> None:
 def test_records_too_short_for_their_type_are_no_table() -> None:
     numpy = pytest.importorskip("numpy")
     batch = scanned(filled([record(number)[:40] for number in range(20)]), copy=True)
-    for face in (batch.columns, batch.array, lambda: batch.column("seq"), lambda: list(batch.rows())):
+    for face in (
+        *(batch.columns, batch.array, lambda: batch.column("seq")),
+        *(lambda: list(batch.rows()), lambda: batch.rows("seq")),
+    ):
         with pytest.raises(ValueError, match="has 40 bytes, but .* has 44"):
             face()
     assert batch.array(numpy.dtype("u8")).tolist() == list(range(20))
