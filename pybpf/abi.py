@@ -425,3 +425,31 @@ class XDPFlags(IntFlag):
     DRV_MODE = 0x4
     HW_MODE = 0x8
     REPLACE = 0x10
+
+
+class XDPFeatures(IntFlag):
+    """What an interface's driver can do with XDP."""
+
+    BASIC = 0x1
+    REDIRECT = 0x2
+    NDO_XMIT = 0x4
+    XSK_ZEROCOPY = 0x8
+    HW_OFFLOAD = 0x10
+    RX_SG = 0x20
+    NDO_XMIT_SG = 0x40
+
+
+class XDPMetadata(IntFlag):
+    """What an XDP program may ask an interface's driver about a packet."""
+
+    TIMESTAMP = 0x1
+    HASH = 0x2
+    VLAN_TAG = 0x4
+
+
+class XSKFeatures(IntFlag):
+    """What an interface's driver does for packets sent through AF_XDP."""
+
+    TX_TIMESTAMP = 0x1
+    TX_CHECKSUM = 0x2
+    TX_LAUNCH_TIME_FIFO = 0x4

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pybpf.links.uprobe_multi import attach_uprobe_multi
     from pybpf.links.usdt import UsdtLink, attach_usdt
     from pybpf.links.xdp import attach_xdp
+    from pybpf.links.xdp_features import XDPAbilities, xdp_features
     from pybpf.links.xdp_netlink import NetlinkXDP, XDPStatus, xdp_status
 
 _HOME = {
@@ -61,6 +62,7 @@ _HOME = {
     "TcFilter": "tc",
     "TcFilterInfo": "tc",
     "UsdtLink": "usdt",
+    "XDPAbilities": "xdp_features",
     "XDPStatus": "xdp_netlink",
     "add_clsact": "tc",
     "attach": "auto",
@@ -101,6 +103,7 @@ _HOME = {
     "query": "attached",
     "remove_clsact": "tc",
     "tc_filters": "tc",
+    "xdp_features": "xdp_features",
     "xdp_status": "xdp_netlink",
 }
 
@@ -121,6 +124,7 @@ __all__ = [
     "TcFilter",
     "TcFilterInfo",
     "UsdtLink",
+    "XDPAbilities",
     "XDPStatus",
     "add_clsact",
     "attach",
@@ -162,6 +166,7 @@ __all__ = [
     "query",
     "remove_clsact",
     "tc_filters",
+    "xdp_features",
     "xdp_status",
 ]
 

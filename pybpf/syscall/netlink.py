@@ -1,4 +1,4 @@
-"""rtnetlink: the talk with the kernel about interfaces, queues and routes, one request at a time.
+"""netlink: the talk with the kernel about interfaces, queues and routes, one request at a time.
 
 The messages are made and read by whoever asks; here are only the socket and the frames. A socket belongs to the network
 namespace of the thread that opened it, for as long as it is open.
@@ -15,6 +15,7 @@ from pybpf.errors import kernel_error
 from pybpf.syscall.door import other
 from pybpf.syscall.netlink_numbers import (
     NETLINK_EXT_ACK,
+    NETLINK_ROUTE,
     NLM_F_ACK_TLVS,
     NLM_F_CAPPED,
     NLM_F_DUMP_INTR,
@@ -25,6 +26,7 @@ from pybpf.syscall.netlink_numbers import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from socket import socket
     from typing import Self
 
@@ -38,11 +40,15 @@ _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 
 
-class RouteSocket:
-    """A socket of NETLINK_ROUTE in this thread's network namespace. A context manager."""
+class NetlinkSocket:
+    """A netlink socket in this thread's network namespace. A context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, protocol: int) -> None:
         """Opens it.
+
+        Args:
+            name: of the protocol, for errors and observers ("NETLINK_ROUTE").
+            protocol: its number.
 
         Raises:
             BPFError: the kernel gives none.
@@ -52,7 +58,7 @@ class RouteSocket:
         made: list[socket] = []
 
         def enter() -> int:
-            sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _socket.NETLINK_ROUTE)
+            sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, protocol)
             made.append(sock)  # type: ignore[arg-type]  # socket.socket is a subclass with more to import
             sock.bind((0, 0))
             try:
@@ -61,11 +67,11 @@ class RouteSocket:
                 pass  # refusals come without words
             return sock.fileno()
 
-        result = other("socket", "NETLINK_ROUTE", 0, {}, enter)
+        result = other("socket", name, 0, {}, enter)
         if result < 0 or not made:  # an observer that answers in the kernel's place makes no socket
             for sock in made:
                 sock.close()
-            raise kernel_error(max(-result, 0) or errno.ENOSYS, "socket NETLINK_ROUTE")
+            raise kernel_error(max(-result, 0) or errno.ENOSYS, f"socket {name}")
         self._socket = made[0]
         self._sequence = 0
 
@@ -141,6 +147,13 @@ class RouteSocket:
         return self._socket.recv(room)
 
 
+class RouteSocket(NetlinkSocket):
+    """A socket of NETLINK_ROUTE (rtnetlink). A context manager."""
+
+    def __init__(self) -> None:
+        super().__init__("NETLINK_ROUTE", NETLINK_ROUTE)
+
+
 def _frames(data: bytes) -> list[bytes]:
     found = []
     place = 0
@@ -158,11 +171,17 @@ def _words(answer: bytes, flags: int) -> str:
     if not flags & NLM_F_ACK_TLVS or len(answer) < 36:
         return ""
     place = 36 if flags & NLM_F_CAPPED else 20 + ((_HEADER.unpack_from(answer, 20)[0] + 3) & ~3)
-    while place + _ATTRIBUTE.size <= len(answer):
-        length, kind = _ATTRIBUTE.unpack_from(answer, place)
+    for kind, value in attributes_of(answer, place):
+        if kind == NLMSGERR_ATTR_MSG:
+            return value.rstrip(b"\0").decode("utf-8", "replace")
+    return ""
+
+
+def attributes_of(message: bytes, place: int) -> Iterator[tuple[int, bytes]]:
+    """The numbers and values of the attributes of a message, from a place on."""
+    while place + _ATTRIBUTE.size <= len(message):
+        length, kind = _ATTRIBUTE.unpack_from(message, place)
         if length < _ATTRIBUTE.size:
             break
-        if kind == NLMSGERR_ATTR_MSG:
-            return answer[place + 4 : place + length].rstrip(b"\0").decode("utf-8", "replace")
+        yield kind, message[place + _ATTRIBUTE.size : place + length]
         place += (length + 3) & ~3
-    return ""

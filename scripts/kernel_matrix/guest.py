@@ -138,6 +138,7 @@ def run(
     image = rootfs.image(kernel, mirror=settings.mirror)
     root = rootfs.root(kernel.architecture, mirror=settings.mirror)
     code = rootfs.bytecode(kernel.architecture.root_suite, mirror=settings.mirror)
+    release = image.release  # before the guest runs: a newer kernel may take this one's place in the cache meanwhile
     with tempfile.TemporaryDirectory(prefix="pybpf-matrix-") as name:
         folder = Path(name)
         initrd, console, results = folder / "initrd", folder / "console", folder / "results"
@@ -168,7 +169,7 @@ def run(
         seconds = time.monotonic() - started
         sent = _read_results(results)
         return Result(
-            release=image.release,
+            release=release,
             status=int(sent["status"]) if "status" in sent else None,
             hung=hung,
             seconds=seconds,

@@ -41,9 +41,6 @@ SYSTEM_FOLDERS = ("bin", "dev", "etc", "lib", "lib64", "out", "proc", "run", "sb
 #: The whole suite. Of a test that takes longer than five minutes, pytest shows where it is: so a hang can be found.
 SUITE = ("pytest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=300", "tests")
 
-#: The suite without the tests that ask nothing of the kernel (tests/conftest.py says which these are).
-SUITE_OF_KERNEL = (*SUITE, "-m", "not pure")
-
 
 @dataclass(frozen=True)
 class Job:

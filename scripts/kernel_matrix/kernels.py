@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ class Kernel:
     architecture: Architecture
     suite: str  # the Debian suite that carries it
     package: str  # a regular expression of the whole package name
-    runs_pure: bool = False  # whether tests that ask nothing of the kernel run here too: once on each architecture
+    tests: str = (
+        "not pure"  # which tests run here, in pytest's words (-m); those that ask nothing of the kernel are pure
+    )
+    configuration: Path | None = None  # what to build it with when the package has its sources
     # Whether it needs cmpxchg16b: arenas and local storage of the newest do (kmalloc_nolock). QEMU 7.2 does it
     # well when one thread emulates all processors.
     wants_cmpxchg16b: bool = False
@@ -104,22 +108,27 @@ class Kernel:
         return (*words, "-accel", accelerator)
 
 
-def _kernel(name: str, architecture: str, suite: str, package: str, **more: bool) -> Kernel:
-    return Kernel(name, ARCHITECTURES[architecture], suite, package, **more)
-
+_AMD64, _ARM64, _S390X = (ARCHITECTURES[name] for name in ("amd64", "arm64", "s390x"))
+_ALL_TESTS = ""  # once on each architecture
 
 KERNELS = {
     kernel.name: kernel
     for kernel in (
-        _kernel("5.10", "amd64", "bullseye", r"linux-image-5\.10\.[^-]+-\d+-cloud-amd64"),
-        _kernel("6.1", "amd64", "bookworm", r"linux-image-6\.1\.[^-]+-\d+-cloud-amd64"),
-        _kernel("6.12", "amd64", "trixie", r"linux-image-6\.12\.[^-]+-cloud-amd64", runs_pure=True),
-        _kernel("6.18", "amd64", "trixie-backports", r"linux-image-6\.18\.[^-]+-cloud-amd64"),
-        _kernel(
-            "newest", "amd64", "trixie-backports", r"linux-image-\d+\.\d+\.[^-]+-cloud-amd64", wants_cmpxchg16b=True
+        Kernel("5.10", _AMD64, "bullseye", r"linux-image-5\.10\.[^-]+-\d+-cloud-amd64"),
+        Kernel("6.1", _AMD64, "bookworm", r"linux-image-6\.1\.[^-]+-\d+-cloud-amd64"),
+        Kernel("6.12", _AMD64, "trixie", r"linux-image-6\.12\.[^-]+-cloud-amd64", tests=_ALL_TESTS),
+        Kernel("6.18", _AMD64, "trixie-backports", r"linux-image-6\.18\.[^-]+-cloud-amd64"),
+        Kernel("newest", _AMD64, "trixie-backports", r"linux-image-\d+\.\d+\.[^-]+-cloud-amd64", wants_cmpxchg16b=True),
+        Kernel("6.12-arm64", _ARM64, "trixie", r"linux-image-6\.12\.[^-]+-cloud-arm64", tests=_ALL_TESTS),
+        Kernel("6.12-s390x", _S390X, "trixie", r"linux-image-6\.12\.[^-]+-s390x", tests=_ALL_TESTS),
+        Kernel(
+            "6.12-built",
+            _AMD64,
+            "trixie",
+            r"linux-source-6\.12",
+            tests="built",
+            configuration=Path(__file__).with_name("built.config"),
         ),
-        _kernel("6.12-arm64", "arm64", "trixie", r"linux-image-6\.12\.[^-]+-cloud-arm64", runs_pure=True),
-        _kernel("6.12-s390x", "s390x", "trixie", r"linux-image-6\.12\.[^-]+-s390x", runs_pure=True),
     )
 }
 

@@ -27,9 +27,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kernel_matrix import guest, report, results, rootfs, side_by_side
+from kernel_matrix import build, guest, report, results, rootfs, side_by_side
 from kernel_matrix.errors import MatrixError
-from kernel_matrix.job import SUITE, SUITE_OF_KERNEL, plan
+from kernel_matrix.job import SUITE, plan
 from kernel_matrix.kernels import KERNELS, Kernel
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -123,6 +123,9 @@ def check_programs(kernels: list[Kernel], *, fetching_only: bool, install: bool)
     if not fetching_only:
         needed |= {kernel.architecture.qemu: kernel.architecture.qemu_package for kernel in kernels}
     missing = {}
+    if any(kernel.configuration and not rootfs.cached_image(kernel) for kernel in kernels):
+        needed |= build.PROGRAMS
+        missing = {path.name: package for path, package in build.HEADERS.items() if not path.exists()}
     for name, package in needed.items():
         try:
             rootfs.program(name)
@@ -196,7 +199,7 @@ def run_one(kernel: Kernel, command: tuple[str, ...], options: argparse.Namespac
         kernel_arguments=options.append,
         mirror=options.mirror,
     )
-    suite = SUITE if kernel.runs_pure else SUITE_OF_KERNEL
+    suite = (*SUITE, "-m", kernel.tests) if kernel.tests else SUITE
     job = plan(command or suite, CHECKOUT, Path.cwd() if command else CHECKOUT)
     path = options.results / f"{kernel.name}.xml"
     earlier = path.read_bytes() if options.amend and path.exists() else None

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel_matrix import apt
+from kernel_matrix import apt, build
 from kernel_matrix.cache import cache_folder, cached
 from kernel_matrix.cpio import CpioWriter
 from kernel_matrix.errors import MatrixError
@@ -86,7 +86,8 @@ def _key(parts: Iterable[str]) -> str:
 
 
 def _image_folder(kernel: Kernel) -> Path:
-    return cache_folder() / "kernels" / kernel.name / _key([kernel.package, *MODULES])
+    own = [kernel.configuration.read_text()] if kernel.configuration else []
+    return cache_folder() / "kernels" / kernel.name / _key([kernel.package, *MODULES, *own])
 
 
 def cached_image(kernel: Kernel) -> Image | None:
@@ -96,18 +97,20 @@ def cached_image(kernel: Kernel) -> Image | None:
 
 
 def image(kernel: Kernel, *, mirror: str | None = None, renew: bool = False) -> Image:
-    """The kernel, fetched when it is not in the cache or is to be renewed."""
+    """The kernel, fetched (or built) when it is not in the cache or is to be renewed."""
 
     def make(scratch: Path) -> Path:
         archive = apt.Archive(kernel.suite, kernel.architecture.name, mirror)
         archive.prepare(update=renew)
-        names = newest_first(archive.names("linux-image-"), kernel.package)
+        names = newest_first(archive.names("linux-"), kernel.package)
         if not names:
             raise MatrixError(f"no package of {kernel.suite} ({kernel.architecture.name}) matches {kernel.package}")
         package, files = _download_newest(archive, names, scratch / "packages")
         tree = scratch / "tree"
         apt.unpack(files, tree)
         shutil.rmtree(scratch / "packages")
+        if kernel.configuration:
+            tree = build.built(tree, kernel.configuration, scratch)
         return _make_image(package, tree, scratch)
 
     return Image(cached(_image_folder(kernel), make, renew=renew))

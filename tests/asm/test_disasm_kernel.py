@@ -47,8 +47,8 @@ ATOMICS = [
 ]  # fmt: skip
 
 NUMBER = [I(0x85, imm=7), I(0xBF, 7, 0)]
-# A new number before each jump: when one is compared with itself again and again, the verifier of Linux 6.18 learns what
-# cannot be and warns of its own state (reg_bounds_sanity_check()).
+# A new number before each jump: when one is compared again and again, the verifier of Linux 6.18 learns what cannot be
+# and warns of its own state (reg_bounds_sanity_check()).
 CONTROL = [
     I(0xBF, 6, 1), *NUMBER, I(0xBF, 8, 0),
     *(insn for operation in JUMPS for width in (0x05, 0x0D, 0x06, 0x0E)

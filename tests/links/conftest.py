@@ -14,10 +14,21 @@ from lacking import trampolines_needed
 from link_helpers import attached, eventually, perf_descriptors, probe_events
 from link_programs import Code, Counter, add_one, exit_with, load, only_for_this_process
 
+from pybpf import probe
 from pybpf.btf.kernel import vmlinux
 from pybpf.btf.kinds import KIND_ENUM
 from pybpf.links.kprobe import NO_KPROBES_HINT, has_kprobes
 from pybpf.program import Program
+
+#: What only a kernel has that was built for it (docs/kernel-matrix.md), and how it is known that this one does.
+BUILT = {
+    "lirc": lambda: bool(probe.has_program_type("lirc_mode2")),
+    "netdevsim": lambda: Path("/sys/bus/netdevsim").exists(),
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "built(what): needs what no stock kernel has")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,6 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kernel)
             if os.geteuid() != 0:
                 item.add_marker(pytest.mark.skip(reason="needs root"))
+            if (marker := item.get_closest_marker("built")) and not BUILT[marker.args[0]]():
+                item.add_marker(pytest.mark.skip(reason=f"the kernel was built without {marker.args[0]}"))
 
 
 @pytest.fixture(scope="session", autouse=True)

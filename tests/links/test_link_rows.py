@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from lacking import needs_checksums
 from link_helpers import eventually, needs_attach_type
+from link_infrared import decoded, loopback_receiver, sent
 from link_network import add_pair, private_network, set_up
 from link_programs import exit_with, load
 from object_builder import ObjectBuilder
@@ -28,7 +29,7 @@ from pybpf import constants as c
 from pybpf import links
 from pybpf.btf.kernel import vmlinux
 from pybpf.elf.sections import definitions
-from pybpf.errors import BPFError, NotSupportedError
+from pybpf.errors import BPFError, BPFExistsError, NotSupportedError
 from pybpf.object import Object
 from pybpf.program import Program
 
@@ -452,10 +453,59 @@ def test_netfilter(row: Callable[..., Row]) -> None:
         assert shown(made, lambda program: program.attach_netfilter("local_in"), exchange_by) == expected
 
 
+# LIRC: CONFIG_BPF_LIRC_MODE2 needs RC_CORE=y; Debian's kernels have it as a module, or not at all. The matrix builds a
+# kernel for these tests. What is asked of the kernel is read at the door everywhere, in test_link_attached.py.
+
+
+@pytest.fixture
+def receiver() -> Iterator[Path]:
+    with loopback_receiver() as device:
+        if device is None:
+            pytest.skip("the kernel has no rc-loopback, an infrared receiver that hears what is sent with it")
+        yield device
+
+
+PULSES = [3000, 500, 600, 500, 900]
+
+
+@pytest.mark.built("lirc")
+def test_lirc_mode2(row: Callable[..., Row], receiver: Path) -> None:
+    made = row("lirc_mode2", 0)
+    outcome = shown(made, lambda program: program.attach_lirc(receiver), lambda: sent(receiver, PULSES))
+    assert outcome == PULSES[::2]
+    assert made.runs >= len(PULSES)
+    assert made.program not in made.program.query(receiver)
+
+
+@pytest.mark.built("lirc")
+def test_lirc_decoder(row: Callable[..., Row], receiver: Path) -> None:
+    """Two programs on one receiver: the first counts, the second knows a key when it hears one."""
+    made = row("lirc_mode2", 0, "lirc_decoder")
+    decoder = made.obj.programs["lirc_decoder"]
+    assert decoded(receiver, PULSES) == []
+    with made.program.attach_lirc(receiver), decoder.attach_lirc(receiver) as link:
+        assert (link.kind, link.target, link.id) == ("lirc", str(receiver), 0)
+        found = decoder.query(receiver)
+        assert (found.hook, found.prog_ids) == ("lirc_mode2", [made.program.id, decoder.id])
+        assert decoded(receiver, PULSES) == [(64, 3000 >> 8)]
+        with pytest.raises(BPFExistsError, match="This program is attached there already"):
+            decoder.attach_lirc(receiver)
+    assert len(decoder.query(receiver)) == 0
+    assert decoded(receiver, PULSES) == []
+
+
+@pytest.mark.built("lirc")
+def test_lirc_takes_no_more_than_64_programs(row: Callable[..., Row], receiver: Path) -> None:
+    programs = [row("lirc_mode2", 0).program for _ in range(65)]
+    with ExitStack() as stack:
+        for program in programs[:64]:
+            stack.enter_context(program.attach_lirc(receiver))
+        assert programs[0].query(receiver).prog_ids == [program.id for program in programs[:64]]
+        with pytest.raises(BPFError, match="The device has 64 programs"):
+            programs[64].attach_lirc(receiver)
+
+
 # LWT
-#
-# LIRC is missing: CONFIG_BPF_LIRC_MODE2 needs RC_CORE=y, and Debian's kernels have it as a module, or not at all. What
-# is asked of the kernel is read at the door, in test_link_attached.py. Nor has any CONFIG_NETDEVSIM, for XDP offload.
 
 
 @pytest.mark.parametrize("section", ["lwt_in", "lwt_out", "lwt_xmit", "lwt_seg6local"])

@@ -88,6 +88,24 @@ int sk_skb_stream_parser(struct __sk_buff *skb)
 	return skb->len;
 }
 
+/* A decoder: a pulse of more than 2 ms is a key, whose scan code is the pulse's length in units of 256 us. */
+static long (*const bpf_rc_keydown)(void *ctx, __u32 protocol, __u64 scancode, __u32 toggle) = (void *)78;
+
+#define LIRC_MODE2_MASK 0xFF000000
+#define LIRC_MODE2_PULSE 0x01000000
+#define PROTOCOL 64 /* the kernel's own are below that */
+
+SEC("?lirc_mode2")
+int lirc_decoder(__u32 *sample)
+{
+	__u32 length = *sample & ~LIRC_MODE2_MASK;
+
+	__sync_fetch_and_add(&ran, 1);
+	if ((*sample & LIRC_MODE2_MASK) == LIRC_MODE2_PULSE && length > 2000)
+		bpf_rc_keydown(sample, PROTOCOL, length >> 8, 0);
+	return 0;
+}
+
 /* Programs that packets are handed on to, and the one that hands them on. */
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP);

@@ -44,6 +44,7 @@ NEWEST = {
     "6.18": ["linux-image-6.18.15+deb13-cloud-amd64"],
     "newest": ["linux-image-7.10.1+deb13-cloud-amd64"],
     "6.12-arm64": [],
+    "6.12-built": [],
 }
 
 
