@@ -82,13 +82,13 @@ def test_a_bound_program_asks_the_driver(bound: pybpf.ObjectSpec, right: str) ->
 def test_the_driver_tells_only_bound_programs(bound: pybpf.ObjectSpec) -> None:
     bound.programs["ask_hash"].ifindex = 0
     bound.programs["ask_hash"].flags = 0
-    with jit_needed(), pytest.raises(VerifierError, match="device-bound"):
+    with pytest.raises(VerifierError, match="device-bound"), jit_needed():
         bound.load()
 
 
 def test_no_such_interface(bound: pybpf.ObjectSpec) -> None:
     bound.programs["ask_hash"].ifindex = 1 << 20
-    with jit_needed(), pytest.raises(BPFError) as raised:
+    with pytest.raises(BPFError) as raised, jit_needed():
         bound.load()
     assert raised.value.errno in (errno.EINVAL, errno.ENODEV)
 
