@@ -330,6 +330,21 @@ class ObjectSpec:
                 spec.programs[function.name] = ProgramSpec(spec, function)
         return spec
 
+    def only(self, *names: str) -> None:
+        """Load these programs and no others, and put no others into program arrays.
+
+        Raises:
+            KeyError: there is no program of such a name.
+        """
+        for name in names:
+            if name not in self.programs:
+                raise KeyError(f"{self.name} has no program {name!r}; it has {', '.join(self.programs) or 'none'}")
+        for program in self.programs.values():
+            program.autoload = program.name in names
+        for one in self.maps.values():
+            if one.type_number == constants.BPF_MAP_TYPE_PROG_ARRAY:
+                one.values = {slot: name for slot, name in one.values.items() if name in names}
+
     @property
     def globals(self) -> Globals:
         """The initial values of the global variables by name, which may be set."""

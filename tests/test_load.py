@@ -15,6 +15,7 @@ from object_builder import ObjectBuilder
 import pybpf
 from pybpf import syscall
 from pybpf.asm import assemble
+from pybpf.errors import BPFError, ObjectError
 from pybpf.verifier import Log
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
@@ -78,6 +79,30 @@ def test_program_array_is_filled(everything: Path) -> None:
     with pybpf.load(everything) as obj:
         assert run(obj, "tail_caller") == 77
         assert obj.globals["results"][0] == 4711
+
+
+def test_a_program_of_a_program_array_that_is_not_loaded(everything: Path) -> None:
+    spec = pybpf.ObjectSpec.from_file(everything)
+    spec.programs["called"].autoload = False
+    with pytest.raises(
+        ObjectError, match=r"map 'calls': program 'called', .* slot 1, is not loaded.*'calls'\]\.values\[1\]"
+    ):
+        spec.load()
+    del spec.maps["calls"].values[1]
+    with spec.load() as obj:
+        assert run(obj, "tail_caller") == 2**32 - 1
+    spec = pybpf.ObjectSpec.from_file(everything)
+    spec.only("tail_caller")
+    with spec.load() as obj:
+        assert list(obj.programs) == ["tail_caller"]
+        assert run(obj, "tail_caller") == 2**32 - 1
+
+
+def test_a_slot_that_the_program_array_does_not_have(everything: Path) -> None:
+    spec = pybpf.ObjectSpec.from_file(everything)
+    spec.maps["calls"].values[7] = "called"
+    with pytest.raises(BPFError, match="map 'calls': slot 7, program 'called': BPF_MAP_UPDATE_ELEM"):
+        spec.load()
 
 
 def test_globals_are_memory_that_the_program_sees(everything: Path) -> None:

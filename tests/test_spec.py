@@ -35,6 +35,18 @@ def calls(build: ObjectBuilder) -> ObjectSpec:
     return ObjectSpec.from_file(build("elf_calls.bpf.c"))
 
 
+def test_only_some_programs(build: ObjectBuilder) -> None:
+    spec = ObjectSpec.from_file(build("load_everything.bpf.c"))
+    with pytest.raises(KeyError, match="load_everything has no program 'nosuch'; it has .*tail_caller"):
+        spec.only("called", "nosuch")
+    assert spec.programs["main_program"].autoload, "nothing was changed"
+    spec.only("called", "not_by_default")
+    assert [one.name for one in spec.programs.values() if one.autoload] == ["called", "not_by_default"]
+    assert spec.maps["calls"].values == {1: "called"}
+    spec.only("main_program")
+    assert spec.maps["calls"].values == {}
+
+
 def in_another_process(path: Path, *before: str) -> str:
     """The fingerprint of an object's spec, found by another interpreter with another hash seed."""
     code = "import sys; from pybpf.spec import ObjectSpec; print(ObjectSpec.from_file(sys.argv[1]).fingerprint())"

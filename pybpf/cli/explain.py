@@ -51,8 +51,7 @@ def explain_object(options: Namespace) -> int:
         if name not in spec.programs:
             raise ObjectError(f"{options.object}: no program {name!r}; it has {', '.join(spec.programs)}")
     if options.program:
-        for program in spec.programs.values():
-            program.autoload = program.name in options.program
+        spec.only(*options.program)
     story = explain(
         options.html or sys.stdout,
         format="html" if options.html else "json" if options.json else "text",

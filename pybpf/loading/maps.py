@@ -99,15 +99,28 @@ class MapCreator:
                 self._make(spec)
 
     def fill_program_arrays(self, programs: Mapping[str, Program]) -> None:
-        """Put the programs that the object names into its program arrays."""
+        """Put the programs that the object names into its program arrays.
+
+        Raises:
+            ObjectError: one of them was not loaded.
+            BPFError: the kernel refused one.
+        """
         for spec in self.spec.maps.values():
             fd = self.maps.fds.get(spec.name)
             if fd is None or spec.type_number != c.BPF_MAP_TYPE_PROG_ARRAY or spec.name in self.options.reuse:
                 continue
             for slot, name in spec.values.items():
                 program = programs.get(name)
-                if program is not None:
+                if program is None:
+                    raise ObjectError(
+                        f"map {spec.name!r}: program {name!r}, which is to stand in slot {slot}, is not loaded: set "
+                        f"its autoload, or leave it out: del spec.maps[{spec.name!r}].values[{slot}]"
+                    )
+                try:
                     syscall.map_update_elem(fd, u32(slot), u32(program.fileno()))
+                except BPFError as error:
+                    error.what = f"map {spec.name!r}: slot {slot}, program {name!r}"
+                    raise
 
     def fill_struct_ops(self, programs: Mapping[str, Program]) -> None:
         """Give each struct_ops map the value that attaching it will register."""

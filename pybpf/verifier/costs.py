@@ -52,8 +52,7 @@ def measure(
     for one in spec.maps.values():
         one.pinning, one.pin_path = PIN_NONE, None
     for name in chosen:
-        for program in spec.programs.values():
-            program.autoload = program.name == name
+        spec.only(name)
         yield _cost(spec, spec.programs[name], btf)
 
 
