@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mmap import mmap
     from typing import Any
 
+    from pybpf.btf.codec import Codec
     from pybpf.maps import Map
     from pybpf.object import Object
     from pybpf.spec import Variable
@@ -22,6 +23,10 @@ class LiveGlobals:
     Reading and writing is a memory access where the kernel lets the data map be mapped (BPF_F_MMAPABLE, which needs
     one non-static variable in the section); else it is one system call. A variable of the program that changes while it
     is copied can be torn unless it is a naturally aligned word.
+
+    A per-CPU variable (``SEC(".percpu")``, Linux 7.3) is a `PerCPU` list with a value for each possible CPU. Writing
+    takes such a `PerCPU`, or one value for all of them. It is written together with all others of its section: what
+    programs change in them meanwhile is lost.
 
     Raises:
         KeyError: no such variable. TypeError: `.rodata` and `.kconfig` cannot be written after the load.
@@ -71,9 +76,14 @@ class LiveGlobals:
         if self._owner.closed:
             raise ClosedError(f"object {self._owner.name!r} is closed")
         assert self._owner.spec.btf is not None  # variables come from BTF
+        values = codec(self._owner.spec.btf, variable.type_id)
+        if made.type_number == c.BPF_MAP_TYPE_PERCPU_ARRAY:
+            from pybpf.maps.percpu import PerCPU
+
+            data, stride = _read_all(made)
+            return PerCPU(values.decode(data, start + variable.offset) for start in range(0, len(data), stride))
         memory, offset = self._place(variable, made)
-        data = _read(made) if memory is None else memory
-        return codec(self._owner.spec.btf, variable.type_id).decode(data, offset)
+        return values.decode(_read(made) if memory is None else memory, offset)
 
     def __setitem__(self, name: str, value: Any) -> None:
         from pybpf.btf.codec import codec
@@ -84,7 +94,11 @@ class LiveGlobals:
         if made.flags & c.BPF_F_RDONLY_PROG:
             raise TypeError(f"{name} lies in {variable.map}, which is frozen: set it in spec.globals before the load")
         assert self._owner.spec.btf is not None
-        data = codec(self._owner.spec.btf, variable.type_id).encode(value)
+        values = codec(self._owner.spec.btf, variable.type_id)
+        if made.type_number == c.BPF_MAP_TYPE_PERCPU_ARRAY:
+            _put_on_cpus(variable, made, values, value)
+            return
+        data = values.encode(value)
         memory, offset = self._place(variable, made)
         if memory is not None:
             memory[offset : offset + len(data)] = data
@@ -129,6 +143,29 @@ def _read(made: Map) -> bytes:
     from pybpf.syscall import map_lookup_elem
 
     return map_lookup_elem(made.fileno(), bytes(4), made.value_size)
+
+
+def _read_all(made: Map) -> tuple[bytearray, int]:
+    """The values of all CPUs, and how far one is from the next."""
+    from pybpf.syscall import map_lookup_elem, possible_cpus
+
+    stride = made.value_size + 7 & ~7
+    return bytearray(map_lookup_elem(made.fileno(), bytes(4), stride * possible_cpus())), stride
+
+
+def _put_on_cpus(variable: Variable, made: Map, codec: Codec, value: Any) -> None:
+    """Write a per-CPU variable: a `PerCPU` has a value for each CPU, anything else is for all."""
+    from pybpf.maps.percpu import PerCPU
+
+    whole, stride = _read_all(made)
+    cpus = len(whole) // stride
+    if not isinstance(value, PerCPU):
+        value = [value] * cpus
+    elif len(value) != cpus:
+        raise ValueError(f"{variable.name}: {len(value)} values for {cpus} CPUs")
+    for cpu, one in enumerate(value):
+        codec.encode_into(whole, cpu * stride + variable.offset, one)
+    _write(made, whole)
 
 
 def _write(made: Map, data: bytearray) -> None:

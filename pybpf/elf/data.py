@@ -3,6 +3,7 @@
 Rules of this module:
 
 * Each data section (``.data``, ``.rodata``, ``.bss``, and those with a second dot) is one array map with one element.
+* ``.percpu`` (and ``.percpu.*``) is a per-CPU array: each CPU has variables of its own (Linux 7.3).
 * Such a map can be mapped into memory if BTF shows a variable in it that is not static.
 * The settings that a program takes from the kernel's configuration are one more such map, ``.kconfig``.
 
@@ -12,7 +13,7 @@ Source: tools/lib/bpf/libbpf.c, bpf_object__init_internal_map(), internal_map_na
 from __future__ import annotations
 
 from pybpf.btf.kinds import LINKAGE_STATIC, Var
-from pybpf.constants import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_TYPE_ARRAY
+from pybpf.constants import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY
 from pybpf.elf.container import SHT_NOBITS, SHT_PROGBITS
 from pybpf.elf.externs import KCONFIG
 from pybpf.mapspec import KERNEL_NAME_LENGTH, MapSpec, kernel_name
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pybpf.elf.datasec import DatasecLayout
 
 RODATA = ".rodata"
+PER_CPU = ".percpu"
 
 DATA_SIZE_LIMIT = 256 << 20
 """Bytes of the largest data section; a ``.bss`` of any size takes nothing in the file, but it does in memory."""
@@ -69,9 +71,9 @@ class Variable:
 
 
 def data_kind(section: Section) -> str:
-    """``".data"``, ``".rodata"`` or ``".bss"`` if the section is one of that kind, else an empty string."""
+    """``".data"``, ``".rodata"``, ``".percpu"`` or ``".bss"`` if it is a section of that kind, else an empty string."""
     if section.type == SHT_PROGBITS:
-        kinds: tuple[str, ...] = (".data", RODATA)
+        kinds: tuple[str, ...] = (".data", RODATA, PER_CPU)
     elif section.type == SHT_NOBITS:
         kinds = (".bss",)
     else:
@@ -93,7 +95,13 @@ def data_map(container: Container, section: Section, object_name: str, layout: D
             f"section {section.name!r}: {section.size} bytes are more than a data section may have ({DATA_SIZE_LIMIT})"
         )
     content = bytearray(section.size) if section.type == SHT_NOBITS else bytearray(container.content(section))
-    return _array(section.name, object_name, content, layout, data_kind(section) == RODATA)
+    kind = data_kind(section)
+    spec = _array(section.name, object_name, content, layout, kind == RODATA)
+    if kind == PER_CPU:
+        spec.type_number = BPF_MAP_TYPE_PERCPU_ARRAY
+        spec.flags = 0  # the kernel maps no per-CPU array into memory
+        spec.kernel_name = kernel_name(section.name)
+    return spec
 
 
 def kconfig_map(size: int, object_name: str, btf: BTF | None, datasec_id: int) -> MapSpec:

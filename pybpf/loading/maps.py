@@ -310,7 +310,10 @@ class MapCreator:
     def _fill(self, fd: FD, spec: MapSpec) -> None:
         """Write the initial image of a data map; freeze it when programs may only read it."""
         assert spec.data is not None
-        map_fill(fd, bytes(spec.data).ljust(spec.value_size, b"\0"))
+        image = bytes(spec.data).ljust(spec.value_size, b"\0")
+        if spec.type_number == c.BPF_MAP_TYPE_PERCPU_ARRAY:
+            image = image.ljust(spec.value_size + 7 & ~7, b"\0") * syscall.possible_cpus()
+        map_fill(fd, image)
         if spec.is_read_only:
             syscall.map_freeze(fd)
 

@@ -385,7 +385,7 @@ class Kernel(World):
         found = self.maps[name]
         if kind == "map":
             return int(found.handle.base)
-        if isinstance(found, ArrayMap):
+        if isinstance(found, ArrayMap) and found.type_number == c.BPF_MAP_TYPE_ARRAY:
             return found.region.base
         raise SimulationError(f"variables in map {name!r} ({found.spec.type_name}) are not simulated")
 

@@ -285,6 +285,12 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         "a function that makes tail calls is called with more than 256 bytes of stack in use",
         "Make tail calls from the program itself, or use less stack in what calls the function.",
     ),
+    (
+        "per-cpu-variables",
+        r"no direct value access support for this map type",
+        "the program uses per-CPU global variables, and this kernel does not know them",
+        'Variables in SEC(".percpu") need Linux 7.3. Older kernels have maps of BPF_MAP_TYPE_PERCPU_ARRAY instead.',
+    ),
     # Calls
     (
         "no-jit",

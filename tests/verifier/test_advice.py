@@ -83,6 +83,7 @@ SENTENCES = (
     ("frames", "the call stack of 8 frames is too deep"),
     ("combined-stack", "combined stack size of 2 calls is 608. Too large"),
     ("tail-call-stack", "tail_calls are not allowed when call stack of previous frames is 304 bytes. Too large"),
+    ("per-cpu-variables", "no direct value access support for this map type"),
     ("no-jit", "tail_calls are not allowed in non-JITed programs with bpf-to-bpf calls"),
     ("no-jit", "callbacks are not allowed in non-JITed programs"),
     ("no-jit", "JIT is required for calling kernel function"),
