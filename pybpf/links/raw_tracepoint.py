@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 
 from pybpf import syscall
-from pybpf.constants import BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE
+from pybpf.constants import BPF_F_SLEEPABLE, BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE
 from pybpf.errors import BPFError
 from pybpf.links.base import Link
 from pybpf.links.refusal import CAP_PERFMON, attaching, permission_hints, refused
@@ -28,7 +28,8 @@ def attach_raw_tracepoint(program: Attachable, name: str, *, cookie: int = 0) ->
 
     Raises:
         BPFNotFoundError: there is no such tracepoint.
-        BPFError: the program reads past the tracepoint's arguments, or writes one that is not writable (EINVAL).
+        BPFError: EINVAL: the program reads past the tracepoint's arguments, writes one that is not writable, or is
+            sleepable (Linux 7.3) and the tracepoint is not.
     """
     try:
         fd = syscall.raw_tracepoint_open(program, name, cookie=cookie)
@@ -48,6 +49,8 @@ def _hints(program: Attachable, cookie: int) -> dict[int, str]:
         invalid = "Cookies of raw tracepoints need Linux 6.10"
     elif program.type_number == BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE:
         invalid = "The tracepoint is not writable that far: only those declared with DECLARE_EVENT_CLASS_WRITABLE are"
+    elif program.spec is not None and program.spec.flags & BPF_F_SLEEPABLE:
+        invalid = "Sleepable programs are for tracepoints where the kernel may sleep: sys_enter and sys_exit"
     else:
         invalid = "The program reads more arguments than the tracepoint has"
     return {errno.EINVAL: invalid, **permission_hints(CAP_PERFMON)}

@@ -15,7 +15,7 @@ from pybpf import constants as c
 from pybpf import links, syscall
 from pybpf.btf.writer import BTFBuilder
 from pybpf.elf.sections import definitions, lookup
-from pybpf.errors import BPFPermissionError, ObjectError, VerifierError
+from pybpf.errors import BPFError, BPFPermissionError, ObjectError, VerifierError
 from pybpf.links import IterLink
 from pybpf.links.kprobe import NO_KPROBES_HINT, has_kprobes
 from pybpf.program import Program
@@ -139,6 +139,11 @@ def test_iterators_of_maps(make: Callable[[str], Program], counter: Counter, tar
             assert link.info().map_id == syscall.map_info(made).id
         assert link.read() == b""
         assert counter.value == 1
+
+
+def test_a_sleepable_program_at_a_tracepoint_that_cannot_sleep(make: Callable[[str], Program]) -> None:
+    with pytest.raises(BPFError, match="where the kernel may sleep: sys_enter and sys_exit"):
+        make("raw_tp.s/sched_switch").attach()
 
 
 def test_every_tracing_section_is_here() -> None:
