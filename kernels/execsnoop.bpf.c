@@ -66,11 +66,10 @@ int execsnoop(__u64 *ctx)
 
 	if (only_uid >= 0 && uid != only_uid)
 		return 0;
-	struct exec *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-	if (!event) {
-		COUNT_DROP();
+	struct exec *event = RESERVE(events, struct exec);
+
+	if (!event)
 		return 0;
-	}
 	event->time_ns = bpf_ktime_get_boot_ns();
 	event->pid = READ_FIELD(task, tgid);
 	event->ppid = READ_FIELD(READ_FIELD(task, real_parent), tgid);

@@ -51,11 +51,10 @@ static __always_inline int leave(long result)
 		return 0;
 	if (only_failed && result >= 0)
 		goto done;
-	struct open *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-	if (!event) {
-		COUNT_DROP();
+	struct open *event = RESERVE(events, struct open);
+
+	if (!event)
 		goto done;
-	}
 	event->pid = id >> 32;
 	event->uid = bpf_get_current_uid_gid();
 	event->result = result;

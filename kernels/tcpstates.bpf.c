@@ -73,11 +73,10 @@ int on_state_change(__u64 *ctx)
 	else
 		bpf_map_update_elem(&entered_at, &key, &now, BPF_ANY);
 
-	struct tcpstate *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-	if (!event) {
-		COUNT_DROP();
+	struct tcpstate *event = RESERVE(events, struct tcpstate);
+
+	if (!event)
 		return 0;
-	}
 	__builtin_memset(event, 0, sizeof(*event));
 	event->duration_us = duration;
 	event->pid = bpf_get_current_pid_tgid() >> 32;
