@@ -77,13 +77,8 @@ class LiveGlobals:
             raise ClosedError(f"object {self._owner.name!r} is closed")
         assert self._owner.spec.btf is not None  # variables come from BTF
         values = codec(self._owner.spec.btf, variable.type_id)
-        if made.type_number == c.BPF_MAP_TYPE_PERCPU_ARRAY:
-            from pybpf.maps.percpu import PerCPU
-
-            data, stride = _read_all(made)
-            return PerCPU(values.decode(data, start + variable.offset) for start in range(0, len(data), stride))
         memory, offset = self._place(variable, made)
-        return values.decode(_read(made) if memory is None else memory, offset)
+        return read_variable(variable, made, values) if memory is None else values.decode(memory, offset)
 
     def __setitem__(self, name: str, value: Any) -> None:
         from pybpf.btf.codec import codec
@@ -137,6 +132,16 @@ class LiveGlobals:
 
     def __repr__(self) -> str:
         return f"<globals of {self._owner.name!r}: {', '.join(self) or 'none'}>"
+
+
+def read_variable(variable: Variable, made: Map, codec: Codec) -> Any:
+    """The value of a variable, read by a system call; of a per-CPU variable a `PerCPU`."""
+    if made.type_number != c.BPF_MAP_TYPE_PERCPU_ARRAY:
+        return codec.decode(_read(made), variable.offset)
+    from pybpf.maps.percpu import PerCPU
+
+    data, stride = _read_all(made)
+    return PerCPU(codec.decode(data, start + variable.offset) for start in range(0, len(data), stride))
 
 
 def _read(made: Map) -> bytes:

@@ -94,6 +94,15 @@ def test_writing(spec: pybpf.ObjectSpec) -> None:
             obj.globals["odd"] = 256
 
 
+def test_drops_are_counted_on_each_cpu(spec: pybpf.ObjectSpec) -> None:
+    spec.only("emit")
+    with loaded(spec) as obj, obj.maps["ring"].reader() as reader:
+        assert reader.lost == 0
+        obj.programs["emit"].test_run(bytes(64), repeat=1000)
+        kept = 4096 // 16 - 1  # a ring is never quite full
+        assert (len(reader.consume()), reader.lost) == (kept, 1000 - kept)
+
+
 def test_who_does_not_use_them_loads_on_any_kernel(spec: pybpf.ObjectSpec) -> None:
     spec.only("bystander")
     with spec.load() as obj:

@@ -18,7 +18,7 @@ from pybpf.cli import EXIT_NOT_ATTACHED, EXIT_OK
 from pybpf.cli.arguments import pair, positive, set_globals
 from pybpf.errors import ObjectError
 from pybpf.events import EventReader
-from pybpf.events.drops import GENERAL, counter_name
+from pybpf.events.drops import GENERAL, counter_name, total
 from pybpf.maps.eventmap import EventMap
 
 TYPE_CHECKING = False
@@ -241,7 +241,7 @@ def _report_losses(obj: Object, reader: EventReader) -> None:
     lost = sum(count or 0 for count in reader.lost.values())
     counted = {counter_name(obj.spec, name) for name in reader.sources}
     if GENERAL in obj.spec.variables and GENERAL not in counted:
-        lost += int(obj.globals[GENERAL])
+        lost += total(obj.globals[GENERAL]) or 0
     if lost:
         print(f"pybpf: {lost} events were lost", file=sys.stderr)
 

@@ -1,8 +1,8 @@
 """Losses of ring buffers, which only the program can count: its ``bpf_ringbuf_reserve()`` gave NULL.
 
 The convention: a global variable ``dropped_MAP`` counts the records of the ring buffer ``MAP`` that found no room. It
-is an unsigned integer, or an array of them (one for each CPU, say), which is added up. In an object with one ring
-buffer ``dropped_events`` counts for that one, whatever its name. ``kernels/bpf_helpers.h`` has macros for it, which
+is an unsigned integer, a per-CPU one, or an array of them, which are added up. In an object with one ring buffer
+``dropped_events`` counts for that one, whatever its name. ``kernels/bpf_helpers.h`` has macros for it, which
 `docs/objects.md` shows: DROP_COUNTER_OF(), COUNT_DROP_OF(), RESERVE(), OUTPUT().
 """
 
@@ -31,6 +31,12 @@ def counter_name(spec: ObjectSpec, ring: str) -> str:
         return own
     rings = [one for one in spec.maps.values() if one.type_number == BPF_MAP_TYPE_RINGBUF]
     return GENERAL if GENERAL in spec.variables and len(rings) == 1 else ""
+
+
+def total(count: Any) -> int | None:
+    """The value of a counter as one number; None when it is of no such type."""
+    numbers = count if isinstance(count, list) else [count]
+    return sum(numbers) if all(isinstance(number, int) for number in numbers) else None
 
 
 class DropCounter:
@@ -62,11 +68,7 @@ class DropCounter:
 
     def _read(self, variable: Variable) -> int | None:
         from pybpf.btf.codec import codec
-        from pybpf.syscall import map_lookup_elem
+        from pybpf.live_globals import read_variable
 
-        made = self._maps[variable.map]
-        data = map_lookup_elem(made.fileno(), bytes(4), made.value_size)
         assert self._spec.btf is not None  # variables come from BTF
-        value: Any = codec(self._spec.btf, variable.type_id).decode(data, variable.offset)
-        numbers = value if isinstance(value, list) else [value]
-        return sum(numbers) if all(isinstance(number, int) for number in numbers) else None
+        return total(read_variable(variable, self._maps[variable.map], codec(self._spec.btf, variable.type_id)))

@@ -4,6 +4,8 @@
 
 static __u32 (*const bpf_get_smp_processor_id)(void) = (void *)8;
 
+static long (*const bpf_ringbuf_output)(void *ringbuf, const void *data, __u64 size, __u64 flags) = (void *)130;
+
 struct place {
 	__u16 cpu;
 	__u16 pair[2];
@@ -29,6 +31,21 @@ SEC("?socket")
 int bystander(void *ctx)
 {
 	return ++ran;
+}
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} ring SEC(".maps");
+
+__u64 dropped_ring SEC(".percpu");
+
+SEC("?socket")
+int emit(void *ctx)
+{
+	if (bpf_ringbuf_output(&ring, &ran, sizeof(ran), 0))
+		dropped_ring++;
+	return 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
