@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.btf.codec import Codec
-    from pybpf.maps import Map
+    from pybpf.maps import Map, PerCpuArrayMap
     from pybpf.object import Object
     from pybpf.spec import Variable
 
@@ -25,12 +25,14 @@ class LiveGlobals:
     is copied can be torn unless it is a naturally aligned word.
 
     A per-CPU variable (``SEC(".percpu")``, Linux 7.3) is a `PerCPU` list with a value for each possible CPU. Writing
-    takes such a `PerCPU`, or one value for all of them. It is written together with all others of its section: what
-    programs change in them meanwhile is lost.
+    takes such a list, or one value for all of them; a list is always one value for each CPU, so give the value of an
+    array as a tuple. It is written together with all others of its section: what programs change in them meanwhile is
+    lost.
 
     Raises:
         KeyError: no such variable. TypeError: `.rodata` and `.kconfig` cannot be written after the load.
         OverflowError, TypeError: the value does not fit the variable's type.
+        ValueError: there are more or fewer values than CPUs.
     """
 
     def __init__(self, owner: Object) -> None:
@@ -138,10 +140,9 @@ def read_variable(variable: Variable, made: Map, codec: Codec) -> Any:
     """The value of a variable, read by a system call; of a per-CPU variable a `PerCPU`."""
     if made.type_number != c.BPF_MAP_TYPE_PERCPU_ARRAY:
         return codec.decode(_read(made), variable.offset)
-    from pybpf.maps.percpu import PerCPU
+    from pybpf.maps import PerCPU
 
-    data, stride = _read_all(made)
-    return PerCPU(codec.decode(data, start + variable.offset) for start in range(0, len(data), stride))
+    return PerCPU(codec.decode(one, variable.offset) for one in _on_cpus(made)[0])
 
 
 def _read(made: Map) -> bytes:
@@ -150,27 +151,23 @@ def _read(made: Map) -> bytes:
     return map_lookup_elem(made.fileno(), bytes(4), made.value_size)
 
 
-def _read_all(made: Map) -> tuple[bytearray, int]:
-    """The values of all CPUs, and how far one is from the next."""
-    from pybpf.syscall import map_lookup_elem, possible_cpus
+def _on_cpus(made: Map) -> PerCpuArrayMap:
+    from pybpf.maps import PerCpuArrayMap
 
-    stride = made.value_size + 7 & ~7
-    return bytearray(map_lookup_elem(made.fileno(), bytes(4), stride * possible_cpus())), stride
+    assert isinstance(made, PerCpuArrayMap)
+    return made
 
 
 def _put_on_cpus(variable: Variable, made: Map, codec: Codec, value: Any) -> None:
-    """Write a per-CPU variable: a `PerCPU` has a value for each CPU, anything else is for all."""
-    from pybpf.maps.percpu import PerCPU
-
-    whole, stride = _read_all(made)
-    cpus = len(whole) // stride
-    if not isinstance(value, PerCPU):
-        value = [value] * cpus
-    elif len(value) != cpus:
-        raise ValueError(f"{variable.name}: {len(value)} values for {cpus} CPUs")
-    for cpu, one in enumerate(value):
-        codec.encode_into(whole, cpu * stride + variable.offset, one)
-    _write(made, whole)
+    """Write a per-CPU variable: a list has a value for each CPU, anything else is for all."""
+    section = _on_cpus(made)
+    copies = [bytearray(one) for one in section[0]]
+    values = value if isinstance(value, list) else [value] * len(copies)
+    if len(values) != len(copies):
+        raise ValueError(f"{variable.name}: {len(values)} values for {len(copies)} CPUs")
+    for copy, one in zip(copies, values, strict=True):
+        codec.encode_into(copy, variable.offset, one)
+    section[0] = [bytes(copy) for copy in copies]
 
 
 def _write(made: Map, data: bytearray) -> None:

@@ -331,14 +331,17 @@ class ObjectSpec:
         return spec
 
     def only(self, *names: str) -> None:
-        """Load these programs and no others, and put no others into program arrays.
+        """Load these programs and no others.
+
+        Slots of program arrays for others are taken out of the spec. Programs of struct_ops maps are loaded with their
+        maps as ever: see `MapSpec.autocreate`.
 
         Raises:
-            KeyError: there is no program of such a name.
+            ObjectError: there is no program of such a name; then nothing is changed.
         """
         for name in names:
             if name not in self.programs:
-                raise KeyError(f"{self.name} has no program {name!r}; it has {', '.join(self.programs) or 'none'}")
+                raise ObjectError(f"{self.name} has no program {name!r}; it has {', '.join(self.programs) or 'none'}")
         for program in self.programs.values():
             program.autoload = program.name in names
         for one in self.maps.values():

@@ -85,9 +85,11 @@ def test_writing(spec: pybpf.ObjectSpec) -> None:
         assert obj.globals["hits"] == PerCPU([3] * CPUS)
         obj.globals["hits"] = PerCPU(range(CPUS))
         assert obj.globals["hits"] == list(range(CPUS))
+        obj.globals["hits"] = [2 * number for number in obj.globals["hits"]]
+        assert obj.globals["hits"] == list(range(0, 2 * CPUS, 2))
         obj.globals["place"] = {"cpu": 1, "pair": [8, 9]}
         assert {tuple(place.pair) for place in obj.globals["place"]} == {(8, 9)}
-        assert obj.globals["hits"] == list(range(CPUS)), "the neighbours were left alone"
+        assert obj.globals["hits"] == list(range(0, 2 * CPUS, 2)), "the neighbours were left alone"
         with pytest.raises(ValueError, match=f"hits: {CPUS + 1} values for {CPUS} CPUs"):
             obj.globals["hits"] = PerCPU([0] * (CPUS + 1))
         with pytest.raises(OverflowError):
@@ -115,3 +117,9 @@ def test_who_does_not_use_them_loads_on_any_kernel(spec: pybpf.ObjectSpec) -> No
 def test_the_simulator_has_none(spec: pybpf.ObjectSpec) -> None:
     with pytest.raises(SimulationError, match=r"variables in map '\.percpu' .* are not simulated"):
         load(spec)
+    for name in ("count", "emit"):
+        del spec.programs[name]
+    kernel = load(spec)
+    assert kernel.globals["ran"] == 0
+    with pytest.raises(SimulationError, match=r"variables in map '\.percpu' .* are not simulated"):
+        kernel.globals["hits"]

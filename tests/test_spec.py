@@ -37,7 +37,7 @@ def calls(build: ObjectBuilder) -> ObjectSpec:
 
 def test_only_some_programs(build: ObjectBuilder) -> None:
     spec = ObjectSpec.from_file(build("load_everything.bpf.c"))
-    with pytest.raises(KeyError, match="load_everything has no program 'nosuch'; it has .*tail_caller"):
+    with pytest.raises(ObjectError, match="load_everything has no program 'nosuch'; it has .*tail_caller"):
         spec.only("called", "nosuch")
     assert spec.programs["main_program"].autoload, "nothing was changed"
     spec.only("called", "not_by_default")

@@ -39,7 +39,6 @@ def add_command(commands: Any) -> None:
 def explain_object(options: Namespace) -> int:
     from pybpf.cli import EXIT_OK, EXIT_USAGE
     from pybpf.cli.kernels import find
-    from pybpf.errors import ObjectError
     from pybpf.explaining.session import explain
     from pybpf.spec import ObjectSpec
 
@@ -47,9 +46,6 @@ def explain_object(options: Namespace) -> int:
         print("pybpf explain: --json and --html exclude each other", file=sys.stderr)
         return EXIT_USAGE
     spec = ObjectSpec.from_file(find(options.object))
-    for name in options.program:
-        if name not in spec.programs:
-            raise ObjectError(f"{options.object}: no program {name!r}; it has {', '.join(spec.programs)}")
     if options.program:
         spec.only(*options.program)
     story = explain(

@@ -3,8 +3,8 @@
 Rules of this module:
 
 * Each data section (``.data``, ``.rodata``, ``.bss``, and those with a second dot) is one array map with one element.
-* ``.percpu`` (and ``.percpu.*``) is a per-CPU array: each CPU has variables of its own (Linux 7.3).
 * Such a map can be mapped into memory if BTF shows a variable in it that is not static.
+* ``.percpu`` (and ``.percpu.*``) is a per-CPU array, which is never mapped: each CPU has its own variables (Linux 7.3).
 * The settings that a program takes from the kernel's configuration are one more such map, ``.kconfig``.
 
 Source: tools/lib/bpf/libbpf.c, bpf_object__init_internal_map(), internal_map_name().

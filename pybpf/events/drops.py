@@ -1,8 +1,8 @@
 """Losses of ring buffers, which only the program can count: its ``bpf_ringbuf_reserve()`` gave NULL.
 
 The convention: a global variable ``dropped_MAP`` counts the records of the ring buffer ``MAP`` that found no room. It
-is an unsigned integer, a per-CPU one, or an array of them, which are added up. In an object with one ring buffer
-``dropped_events`` counts for that one, whatever its name. ``kernels/bpf_helpers.h`` has macros for it, which
+is an unsigned integer, a per-CPU one, or an array; what there are several of is added up. In an object with one ring
+buffer ``dropped_events`` counts for that one, whatever its name. ``kernels/bpf_helpers.h`` has macros for it, which
 `docs/objects.md` shows: DROP_COUNTER_OF(), COUNT_DROP_OF(), RESERVE(), OUTPUT().
 """
 
@@ -35,8 +35,10 @@ def counter_name(spec: ObjectSpec, ring: str) -> str:
 
 def total(count: Any) -> int | None:
     """The value of a counter as one number; None when it is of no such type."""
-    numbers = count if isinstance(count, list) else [count]
-    return sum(numbers) if all(isinstance(number, int) for number in numbers) else None
+    if not isinstance(count, list):
+        return count if isinstance(count, int) else None
+    numbers = [total(one) for one in count]
+    return None if None in numbers else sum(number or 0 for number in numbers)
 
 
 class DropCounter:

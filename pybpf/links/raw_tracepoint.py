@@ -45,12 +45,12 @@ def _what(program: Attachable, name: str, error: BPFError) -> str:
 
 
 def _hints(program: Attachable, cookie: int) -> dict[int, str]:
-    if cookie:
+    if program.spec is not None and program.spec.flags & BPF_F_SLEEPABLE:
+        invalid = "Sleepable programs are for tracepoints where the kernel may sleep: sys_enter and sys_exit"
+    elif cookie:
         invalid = "Cookies of raw tracepoints need Linux 6.10"
     elif program.type_number == BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE:
         invalid = "The tracepoint is not writable that far: only those declared with DECLARE_EVENT_CLASS_WRITABLE are"
-    elif program.spec is not None and program.spec.flags & BPF_F_SLEEPABLE:
-        invalid = "Sleepable programs are for tracepoints where the kernel may sleep: sys_enter and sys_exit"
     else:
         invalid = "The program reads more arguments than the tracepoint has"
     return {errno.EINVAL: invalid, **permission_hints(CAP_PERFMON)}

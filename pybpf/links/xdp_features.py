@@ -47,7 +47,7 @@ class XDPAbilities:
 
     @property
     def metadata(self) -> abi.XDPMetadata:
-        """What a program that is bound to the interface may ask about a packet. Told since Linux 6.6."""
+        """What a program that is bound to the interface may ask about a packet. Told since Linux 6.7."""
         from pybpf.abi import XDPMetadata
 
         return XDPMetadata(self._metadata)

@@ -2,8 +2,8 @@
 
 Rules:
 
-* A map that is given by descriptor, or found pinned, is neither filled nor changed. A pinned one must have the shape
-  that the object wants.
+* A map that is given by descriptor, or found pinned, is not filled; into program arrays that were found go the object's
+  programs (libbpf does so). A pinned map must have the shape that the object wants.
 * Type information is left out when the kernel refuses a map with it: only types are lost (libbpf does so).
 * Initial elements that are programs wait until the programs are loaded.
 
@@ -105,19 +105,24 @@ class MapCreator:
             ObjectError: one of them was not loaded.
             BPFError: the kernel refused one.
         """
-        for spec in self.spec.maps.values():
-            fd = self.maps.fds.get(spec.name)
-            if fd is None or spec.type_number != c.BPF_MAP_TYPE_PROG_ARRAY or spec.name in self.options.reuse:
-                continue
+        arrays = [
+            (spec, self.maps.fds[spec.name])
+            for spec in self.spec.maps.values()
+            if spec.type_number == c.BPF_MAP_TYPE_PROG_ARRAY
+            and spec.name in self.maps.fds
+            and spec.name not in self.options.reuse
+        ]
+        for spec, _ in arrays:
             for slot, name in spec.values.items():
-                program = programs.get(name)
-                if program is None:
+                if name not in programs:
                     raise ObjectError(
                         f"map {spec.name!r}: program {name!r}, which is to stand in slot {slot}, is not loaded: set "
                         f"its autoload, or leave it out: del spec.maps[{spec.name!r}].values[{slot}]"
                     )
+        for spec, fd in arrays:
+            for slot, name in spec.values.items():
                 try:
-                    syscall.map_update_elem(fd, u32(slot), u32(program.fileno()))
+                    syscall.map_update_elem(fd, u32(slot), u32(programs[name].fileno()))
                 except BPFError as error:
                     error.what = f"map {spec.name!r}: slot {slot}, program {name!r}"
                     raise

@@ -382,11 +382,13 @@ class Kernel(World):
             if self.spec.externs[name].is_weak:
                 return 0
             raise SimulationError(f"kernel symbol {name!r} is not there: give its address as symbols={{...}}")
+        return int(self.maps[name].handle.base) if kind == "map" else self.region_of(name).base
+
+    def region_of(self, name: str) -> Region:
+        """The memory of the variables in a map. Raises SimulationError: it is none that is simulated."""
         found = self.maps[name]
-        if kind == "map":
-            return int(found.handle.base)
         if isinstance(found, ArrayMap) and found.type_number == c.BPF_MAP_TYPE_ARRAY:
-            return found.region.base
+            return found.region
         raise SimulationError(f"variables in map {name!r} ({found.spec.type_name}) are not simulated")
 
     def _fill_settings(self, settings: ArrayMap) -> None:
@@ -466,7 +468,8 @@ class Globals:
 
             raise unknown_name("global variable", name, self._kernel.spec.variables)
         assert self._kernel.spec.btf is not None, "variables come from BTF"
-        return variable, codec(self._kernel.spec.btf, variable.type_id), self._kernel.maps[variable.map].region.data
+        region = self._kernel.region_of(variable.map)
+        return variable, codec(self._kernel.spec.btf, variable.type_id), region.data
 
     def __getitem__(self, name: str) -> Any:
         variable, made, data = self._find(name)
@@ -474,7 +477,7 @@ class Globals:
 
     def __setitem__(self, name: str, value: Any) -> None:
         variable, made, data = self._find(name)
-        if not self._kernel.maps[variable.map].region.writable:
+        if not self._kernel.region_of(variable.map).writable:
             raise TypeError(f"{name} lies in {variable.map}, which is frozen: set it in spec.globals before the load")
         made.encode_into(data, variable.offset, value)
 

@@ -11,14 +11,13 @@ import struct
 import sys
 
 from pybpf.syscall import netlink_numbers as n
-from pybpf.syscall.netlink import NetlinkSocket, attributes_of
+from pybpf.syscall.netlink import ATTRIBUTE, NetlinkSocket, attributes_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _HEADERS = struct.Struct("=IHHIIBBH")  # netlink's: length, type, flags, sequence number, port; command, version, unused
-_ATTRIBUTE = struct.Struct("=HH")  # length, type
 
 
 class GenericSocket(NetlinkSocket):
@@ -53,7 +52,7 @@ class GenericSocket(NetlinkSocket):
             BPFError: the kernel refused.
         """
         body = b"".join(
-            _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), kind) + data + bytes(-len(data) % 4)
+            ATTRIBUTE.pack(ATTRIBUTE.size + len(data), kind) + data + bytes(-len(data) % 4)
             for kind, data in attributes.items()
         )
         flags = n.NLM_F_REQUEST | n.NLM_F_ACK

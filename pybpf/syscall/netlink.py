@@ -37,7 +37,7 @@ DUMPS = 10
 """How often a list that changes meanwhile is asked for."""
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
-_ATTRIBUTE = struct.Struct("=HH")  # length, type
+ATTRIBUTE = struct.Struct("=HH")  # length, type
 
 
 class NetlinkSocket:
@@ -179,9 +179,9 @@ def _words(answer: bytes, flags: int) -> str:
 
 def attributes_of(message: bytes, place: int) -> Iterator[tuple[int, bytes]]:
     """The numbers and values of the attributes of a message, from a place on."""
-    while place + _ATTRIBUTE.size <= len(message):
-        length, kind = _ATTRIBUTE.unpack_from(message, place)
-        if length < _ATTRIBUTE.size:
+    while place + ATTRIBUTE.size <= len(message):
+        length, kind = ATTRIBUTE.unpack_from(message, place)
+        if length < ATTRIBUTE.size:
             break
-        yield kind, message[place + _ATTRIBUTE.size : place + length]
+        yield kind, message[place + ATTRIBUTE.size : place + length]
         place += (length + 3) & ~3

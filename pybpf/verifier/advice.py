@@ -288,7 +288,7 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     (
         "per-cpu-variables",
         r"no direct value access support for this map type",
-        "the program uses per-CPU global variables, and this kernel does not know them",
+        "the program reaches into the memory of a map that has none for it: on this kernel a per-CPU global variable's",
         'Variables in SEC(".percpu") need Linux 7.3. Older kernels have maps of BPF_MAP_TYPE_PERCPU_ARRAY instead.',
     ),
     # Calls

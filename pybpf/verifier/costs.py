@@ -45,9 +45,8 @@ def measure(
     """
     spec = ObjectSpec.from_file(path)
     wanted = list(names)
-    for name in wanted:
-        if name not in spec.programs:
-            raise ObjectError(f"{spec.name} has no program {name!r}; it has {', '.join(spec.programs) or 'none'}")
+    if wanted:
+        spec.only(*wanted)
     chosen = wanted or [one.name for one in spec.programs.values() if one.autoload or every]
     for one in spec.maps.values():
         one.pinning, one.pin_path = PIN_NONE, None

@@ -23,6 +23,8 @@ PROGRAMS = {
     "pahole": "pahole",
     "xz": "xz-utils",
 }
+#: Variables of the environment that would have make build something else, or elsewhere.
+FOREIGN = ("ARCH", "CROSS_COMPILE", "KBUILD_OUTPUT", "KCONFIG_CONFIG", "MAKEFLAGS", "O")
 #: What it needs that is no program -> its package.
 HEADERS = {Path("/usr/include/libelf.h"): "libelf-dev"}
 
@@ -45,7 +47,7 @@ def built(sources: Path, configuration: Path, scratch: Path) -> Path:
     apt.run(["tar", "-xf", str(archive), "-C", str(scratch)])
     (source,) = scratch.glob("linux-source-*/")
     make = ["make", "-C", str(source), f"-j{os.cpu_count() or 1}"]
-    clean = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "ARCH", "CROSS_COMPILE")}
+    clean = {key: value for key, value in os.environ.items() if key not in FOREIGN}
     apt.run([*make, "allnoconfig"], environment=clean | {"KCONFIG_ALLCONFIG": str(configuration)})
     if missing := refused(configuration.read_text(), (source / ".config").read_text()):
         raise MatrixError(f"{configuration.name}: the kernel's configuration did not take {', '.join(missing)}")

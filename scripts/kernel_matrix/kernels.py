@@ -90,9 +90,7 @@ class Kernel:
     architecture: Architecture
     suite: str  # the Debian suite that carries it
     package: str  # a regular expression of the whole package name
-    tests: str = (
-        "not pure"  # which tests run here, in pytest's words (-m); those that ask nothing of the kernel are pure
-    )
+    tests: str = "not pure"  # which run here, as pytest's -m has it; pure ones ask nothing of the kernel
     configuration: Path | None = None  # what to build it with when the package has its sources
     # Whether it needs cmpxchg16b: arenas and local storage of the newest do (kmalloc_nolock). QEMU 7.2 does it
     # well when one thread emulates all processors.

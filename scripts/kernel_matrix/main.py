@@ -46,7 +46,12 @@ def main(arguments: list[str]) -> int:
         if options.action == "report":
             return show_report(options)
         kernels = chosen_kernels(options.kernels)
-        check_programs(kernels, fetching_only=options.action == "fetch", install=options.install)
+        check_programs(
+            kernels,
+            fetching_only=options.action == "fetch",
+            install=options.install,
+            refresh=getattr(options, "refresh", False),
+        )
         if options.action == "fetch":
             return fetch(kernels, options)
         return run(kernels, command, options)
@@ -117,13 +122,13 @@ def chosen_kernels(names: list[str]) -> list[Kernel]:
     return list(KERNELS.values()) if "all" in names else [KERNELS[name] for name in dict.fromkeys(names)]
 
 
-def check_programs(kernels: list[Kernel], *, fetching_only: bool, install: bool) -> None:
+def check_programs(kernels: list[Kernel], *, fetching_only: bool, install: bool, refresh: bool = False) -> None:
     """See that the host has the programs that are needed; name or install the packages of those missing."""
     needed = {"apt-get": "apt", "dpkg-deb": "dpkg", "depmod": "kmod"}
     if not fetching_only:
         needed |= {kernel.architecture.qemu: kernel.architecture.qemu_package for kernel in kernels}
     missing = {}
-    if any(kernel.configuration and not rootfs.cached_image(kernel) for kernel in kernels):
+    if any(kernel.configuration and (refresh or not rootfs.cached_image(kernel)) for kernel in kernels):
         needed |= build.PROGRAMS
         missing = {path.name: package for path, package in build.HEADERS.items() if not path.exists()}
     for name, package in needed.items():

@@ -110,6 +110,8 @@ def image(kernel: Kernel, *, mirror: str | None = None, renew: bool = False) -> 
         apt.unpack(files, tree)
         shutil.rmtree(scratch / "packages")
         if kernel.configuration:
+            if apt.machine_architecture() != kernel.architecture.name:
+                raise MatrixError(f"{kernel.name} is built on {kernel.architecture.name} machines only")
             tree = build.built(tree, kernel.configuration, scratch)
         return _make_image(package, tree, scratch)
 

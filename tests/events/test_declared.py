@@ -20,7 +20,7 @@ from pybpf.btf.reader import BTF
 from pybpf.btf.writer import BTFBuilder
 from pybpf.constants import BPF_MAP_TYPE_PERF_EVENT_ARRAY, BPF_MAP_TYPE_RINGBUF
 from pybpf.errors import BTFError, ClosedError
-from pybpf.events.drops import counter_name
+from pybpf.events.drops import counter_name, total
 from pybpf.events.types import event_codec, event_type, value_type_of
 from pybpf.mapspec import MapSpec
 
@@ -188,6 +188,13 @@ class TestOthers:
             reader.of_several(lambda record: "by_tag" if struct.unpack_from("I", record, 8) == (7,) else None)
             emit(obj, "tagged", 2)
             assert [event.kind for event in reader.consume()] == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("count", "number"), [(5, 5), ([1, 2], 3), ([[1, 2], [3, 4]], 10), ("five", None), ([1, 2.5], None), ([], 0)]
+)
+def test_what_there_are_several_of_is_added_up(count: object, number: int | None) -> None:
+    assert total(count) == number
 
 
 @pytest.mark.kernel

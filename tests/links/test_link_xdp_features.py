@@ -44,7 +44,7 @@ def test_veth() -> None:
     assert isinstance(found.metadata, XDPMetadata)
     assert isinstance(found.xsk, XSKFeatures)
     assert XDPFeatures.BASIC | XDPFeatures.REDIRECT | XDPFeatures.RX_SG in found.features
-    if found.metadata:  # told since Linux 6.6
+    if found.metadata:  # told since Linux 6.7
         assert XDPMetadata.TIMESTAMP | XDPMetadata.HASH in found.metadata
     assert XDPFeatures.HW_OFFLOAD not in found.features
     assert repr(found).startswith("<XDPAbilities basic redirect ")

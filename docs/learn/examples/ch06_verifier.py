@@ -7,8 +7,7 @@ import pybpf
 for path in (kernel("ch06_verifier"), kernel("ch06_no_license")):
     for name in pybpf.ObjectSpec.from_file(path).programs:
         spec = pybpf.ObjectSpec.from_file(path)
-        for other in spec.programs.values():
-            other.autoload = other.name == name
+        spec.only(name)
         try:
             spec.load().close()
         except pybpf.VerifierError as error:
