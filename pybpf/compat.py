@@ -10,7 +10,6 @@ Rules:
 from __future__ import annotations
 
 import errno
-from functools import cache, partial
 
 from pybpf import constants as c
 from pybpf import syscall
@@ -51,7 +50,7 @@ def raise_memlock() -> bool:
         return False
     for limit in ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), (hard, hard)):
         arguments = {"soft": limit[0], "hard": limit[1]}
-        enter = partial(_limit_memlock, limit)
+        enter = lambda limit=limit: _limit_memlock(limit)  # noqa: E731
         if door.other("setrlimit", "RLIMIT_MEMLOCK", resource.RLIMIT_MEMLOCK, arguments, enter) < 0:
             continue
         return limit[0] == resource.RLIM_INFINITY or limit[0] > soft
@@ -71,14 +70,19 @@ def has_uprobe_multi(token_fd: FdLike | None = None) -> bool:
     return bool(has_feature("uprobe_multi_pid", token_fd=token_fd))
 
 
-@cache
+_quick_uprobe_size: int | None = None
+
+
 def quick_uprobe_size() -> int:
     """Bytes of the no-operation instruction that the kernel turns into a call when a uprobe is on it; 0 if none.
 
     x86-64, Linux 6.18 (5 bytes), later 10 bytes. The call ends in uprobe(2), whose refusal to be called by anybody else
     tells which.
     """
-    return {errno.ENXIO: 5, errno.EPROTO: 10}.get(-door.uprobe(), 0)
+    global _quick_uprobe_size
+    if _quick_uprobe_size is None:
+        _quick_uprobe_size = {errno.ENXIO: 5, errno.EPROTO: 10}.get(-door.uprobe(), 0)
+    return _quick_uprobe_size
 
 
 def has_bpf_cookie(token_fd: FdLike | None = None) -> bool:

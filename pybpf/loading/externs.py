@@ -85,10 +85,10 @@ def kernel_version() -> int:
     return major << 16 | minor << 8 | min(patch, 255)
 
 
-def _config_lines(text: str | None) -> Iterator[str]:
-    """The lines of every source of CONFIG_ values, in order of precedence."""
+def _configurations(text: str | None) -> Iterator[str]:
+    """The texts with CONFIG_ values, in order of precedence."""
     if text:
-        yield from text.splitlines()
+        yield text
     for path in (f"/boot/config-{os.uname().release}", "/proc/config.gz"):
         try:
             with open(path, "rb") as file:
@@ -96,10 +96,10 @@ def _config_lines(text: str | None) -> Iterator[str]:
         except OSError:
             continue
         if data.startswith(b"\x1f\x8b"):
-            from gzip import decompress
+            from zlib import decompress
 
-            data = decompress(data)
-        yield from data.decode("utf-8", "replace").splitlines()
+            data = decompress(data, 31)  # gzip's header and window; importing gzip takes longer than this
+        yield data.decode("utf-8", "replace")
         return
 
 
@@ -111,12 +111,14 @@ def config_values(wanted: set[str], text: str | None) -> dict[str, str]:
         text: lines that go before the running kernel's own.
     """
     found: dict[str, str] = {}
-    for line in _config_lines(text):
-        name, equals, value = line.partition("=")
-        if equals and name in wanted and name not in found:
-            found[name] = value.strip()
-            if len(found) == len(wanted):
-                break
+    for configuration in _configurations(text):
+        lines = f"\n{configuration}\n"
+        for name in wanted - found.keys():
+            place = lines.find(f"\n{name}=") + 1
+            if place:
+                found[name] = lines[place + len(name) + 1 : lines.index("\n", place)].strip()
+        if len(found) == len(wanted):
+            break
     return found
 
 

@@ -9,10 +9,26 @@
 
 from __future__ import annotations
 
-from pybpf.symbols.binary import find_binary
-from pybpf.symbols.elf import function_offset, function_offsets, match_functions
-from pybpf.symbols.kallsyms import has_syscall_wrapper, kernel_addresses, syscall_function
-from pybpf.symbols.usdt import UsdtProbe, usdt_probes
+from pybpf.lazy import lazy_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybpf.symbols.binary import find_binary
+    from pybpf.symbols.elf import function_offset, function_offsets, match_functions
+    from pybpf.symbols.kallsyms import has_syscall_wrapper, kernel_addresses, syscall_function
+    from pybpf.symbols.usdt import UsdtProbe, usdt_probes
+
+_HOMES = {
+    "UsdtProbe": "usdt",
+    "find_binary": "binary",
+    "function_offset": "elf",
+    "function_offsets": "elf",
+    "has_syscall_wrapper": "kallsyms",
+    "kernel_addresses": "kallsyms",
+    "match_functions": "elf",
+    "syscall_function": "kallsyms",
+    "usdt_probes": "usdt",
+}
 
 __all__ = [
     "UsdtProbe",
@@ -25,3 +41,6 @@ __all__ = [
     "syscall_function",
     "usdt_probes",
 ]
+
+if not TYPE_CHECKING:  # there, names that are not imported above do not exist
+    __getattr__, __dir__ = lazy_names(globals(), _HOMES)

@@ -10,7 +10,6 @@ Rules:
 from __future__ import annotations
 
 import errno
-import functools
 import os
 
 from pybpf.errors import BPFPermissionError, kernel_error
@@ -122,7 +121,9 @@ def wrapper_prefix(machine: str = "") -> str:
     return ""
 
 
-@functools.cache
+_has_wrapper: bool | None = None
+
+
 def has_syscall_wrapper() -> bool:
     """True when system calls enter through ``__<arch>_sys_<name>`` functions that take a pointer to the registers.
 
@@ -130,11 +131,12 @@ def has_syscall_wrapper() -> bool:
     powerpc since 6.1), which programs see as ``LINUX_HAS_SYSCALL_WRAPPER``. It is decided by whether the wrapper of
     bpf(2) exists: in the kernel's BTF if it is there, which is quick, else in /proc/kallsyms.
     """
-    prefix = wrapper_prefix()
-    if not prefix:
-        return False
-    wrapper = f"__{prefix}_sys_bpf"
-    return _in_kernel_btf(wrapper) or has_kernel_symbol(wrapper)
+    global _has_wrapper
+    if _has_wrapper is None:
+        prefix = wrapper_prefix()
+        wrapper = f"__{prefix}_sys_bpf"
+        _has_wrapper = bool(prefix) and (_in_kernel_btf(wrapper) or has_kernel_symbol(wrapper))
+    return _has_wrapper
 
 
 def _in_kernel_btf(function: str) -> bool:
