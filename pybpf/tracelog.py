@@ -120,8 +120,10 @@ class TraceLog:
 
     def __iter__(self) -> Iterator[TraceLine]:
         """Every line, for ever."""
+        from pybpf.events.waiting import SIGNAL_WAIT
+
         while True:
-            yield from self.poll()
+            yield from self.poll(SIGNAL_WAIT)
 
     def close(self) -> None:
         """Stop listening, and remove the instance. May be called twice."""

@@ -11,6 +11,7 @@ Rules of this module:
 from __future__ import annotations
 
 import os
+from _thread import get_native_id
 from _warnings import warn  # the built-in part of `warnings`, see pybpf.syscall.fd
 from select import EPOLLIN, POLLIN, epoll
 from select import poll as select_poll
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT = 1e6
 """Seconds: epoll_wait(2) takes milliseconds in 31 bits. Who waits longer waits again."""
+SIGNAL_WAIT = 0.5
+"""Seconds that the main thread, which alone runs signal handlers, waits at once. A signal that comes just before it enters
+epoll_wait(2) does not end the wait, and its handler runs behind it only: Ctrl-C would do nothing until the next event."""
 
 
 class Waitable:
@@ -127,8 +131,9 @@ class Waitable:
             os.close(self._wakeup)
 
     def _wait(self, timeout: float | None) -> bool:
-        """Wait for readiness, at most `timeout` seconds; false when that time, or `LONGEST_WAIT`, is over."""
-        ready = bool(self._epoll.poll(None if timeout is None else min(timeout, LONGEST_WAIT)))
+        """Wait for readiness, at most `timeout` seconds; false when that time, or the longest at once, is over."""
+        longest = SIGNAL_WAIT if get_native_id() == self._pid else LONGEST_WAIT
+        ready = bool(self._epoll.poll(longest if timeout is None else min(timeout, longest)))
         if self._closing:
             raise ClosedError(f"{self!r} was closed")
         return ready
