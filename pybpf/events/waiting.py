@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 LONGEST_WAIT = 1e6
 """Seconds: epoll_wait(2) takes milliseconds in 31 bits. Who waits longer waits again."""
 SIGNAL_WAIT = 0.5
-"""Seconds that the main thread, which alone runs signal handlers, waits at once. A signal that comes just before it enters
-epoll_wait(2) does not end the wait, and its handler runs behind it only: Ctrl-C would do nothing until the next event."""
+"""Seconds that the main thread, which alone runs signal handlers, waits at once. A signal that comes just before it
+enters epoll_wait(2) does not end the wait, and its handler runs behind it only: Ctrl-C would do nothing until the next
+event."""
 
 
 class Waitable:
