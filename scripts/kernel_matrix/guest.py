@@ -113,7 +113,7 @@ def command_line(
     )
     return [
         rootfs.program(architecture.qemu),
-        *kernel.qemu_arguments,
+        *architecture.qemu_arguments,
         *("-smp", str(settings.processors), "-m", settings.memory),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-kernel", str(vmlinuz), "-initrd", str(initrd), "-append", " ".join(arguments.split())),
