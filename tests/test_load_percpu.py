@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from affinity import on_cpu
 from object_builder import ObjectBuilder
 
 import pybpf
@@ -29,12 +30,8 @@ def spec(tmp_path: Path) -> pybpf.ObjectSpec:
 
 def count(obj: pybpf.Object, cpu: int) -> int:
     """Run the program on that CPU."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
-    try:
+    with on_cpu(cpu):
         return obj.programs["count"].test_run(bytes(64)).retval
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def loaded(spec: pybpf.ObjectSpec) -> pybpf.Object:

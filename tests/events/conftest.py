@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from affinity import on_cpu
 
 
 def pytest_configure() -> None:
@@ -18,8 +19,6 @@ def pytest_configure() -> None:
 @pytest.fixture
 def one_cpu() -> Iterator[int]:
     """The CPU that this test, and every thread it starts, runs on."""
-    before = os.sched_getaffinity(0)
-    cpu = min(before)
-    os.sched_setaffinity(0, {cpu})
-    yield cpu
-    os.sched_setaffinity(0, before)
+    cpu = min(os.sched_getaffinity(0))
+    with on_cpu(cpu):
+        yield cpu

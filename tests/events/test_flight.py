@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from emitters import Emitter, mixed_size, perf, uniform_ring
-from test_perfbuf import on_cpu
+from test_perfbuf import run_on_cpu
 from test_ringbuf import in_child, number, resources
 
 from pybpf.constants import PERF_RECORD_SAMPLE
@@ -99,7 +99,7 @@ class TestKernel:
     def test_cpus_by_key(self, emitter: Emitter, one_cpu: int) -> None:
         with FlightRecorder(emitter, decode=number) as recorder:
             for cpu in (0, os.cpu_count() or 1, 0):
-                on_cpu(min(cpu, (os.cpu_count() or 1) - 1), emitter, 10)
+                run_on_cpu(min(cpu, (os.cpu_count() or 1) - 1), emitter, 10)
             assert recorder.snapshot(key=lambda value: value) == list(range(30))
             assert sum(map(len, recorder.batches(again=True).values())) == 30
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from emitters import SIZE, Emitter, output_ring, perf, uniform_ring
-from test_perfbuf import on_cpu
+from test_perfbuf import run_on_cpu
 from test_ringbuf import event_btf, in_child, number
 
 from pybpf.btf.codec import codec
@@ -44,7 +44,7 @@ def on_every_cpu(emitter: Emitter, rounds: int, count: int) -> int:
     cpus = sorted(os.sched_getaffinity(0))
     for _ in range(rounds):
         for cpu in cpus:
-            on_cpu(cpu, emitter, count)
+            run_on_cpu(cpu, emitter, count)
     return rounds * len(cpus) * count
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from affinity import on_cpu
 from emitters import Emitter, mixed_size, perf, perf_map, ring_map
 from test_ringbuf import Fault, Producer, event_btf, in_child, number, resources
 
@@ -35,13 +36,9 @@ def buffer(emitter: Emitter) -> Iterator[PerfBuffer]:
         yield buffer
 
 
-def on_cpu(cpu: int, emitter: Emitter, count: int) -> None:
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
-    try:
+def run_on_cpu(cpu: int, emitter: Emitter, count: int) -> None:
+    with on_cpu(cpu):
         emitter.run(count)
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def test_samples_have_the_kernels_padding() -> None:
@@ -64,7 +61,7 @@ def test_every_cpu_is_read(emitter: Emitter, buffer: PerfBuffer) -> None:
     cpus = sorted(os.sched_getaffinity(0))
     assert set(cpus) <= set(buffer.cpus) == set(syscall.cpu_list("online"))
     for cpu in cpus:
-        on_cpu(cpu, emitter, 100)
+        run_on_cpu(cpu, emitter, 100)
     assert sorted(buffer.poll(1)) == list(range(100 * len(cpus)))
     assert f"{len(buffer.cpus)} CPUs of 64 pages" in repr(buffer)
 
@@ -74,7 +71,7 @@ def test_some_cpus_only(emitter: Emitter) -> None:
     with PerfBuffer(emitter, cpus=[cpus[-1]], decode=number) as buffer:
         assert buffer.cpus == (cpus[-1],)
         for cpu in cpus:
-            on_cpu(cpu, emitter, 3)
+            run_on_cpu(cpu, emitter, 3)
         assert len(buffer.consume()) == 3
         assert emitter.dropped == 3 * (len(cpus) - 1), "a CPU without an event is refused to the program"
 

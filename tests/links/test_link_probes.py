@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from affinity import on_cpu
 from link_helpers import (
     Refuse,
     eventually,
@@ -568,14 +569,9 @@ def test_perf_event_of_one_process_and_cpu(counting: Callable[..., Program], cou
     cpu = min(os.sched_getaffinity(0))
     with links.attach_perf_event(program, "page-faults", period=1, pid=0, cpus=[cpu]) as group:
         assert len(group) == 1
-        before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, [cpu])
-        try:
-            with mmap.mmap(-1, 16 * mmap.PAGESIZE) as memory:
-                for page in range(16):
-                    memory[page * mmap.PAGESIZE] = 1
-        finally:
-            os.sched_setaffinity(0, before)
+        with on_cpu(cpu), mmap.mmap(-1, 16 * mmap.PAGESIZE) as memory:
+            for page in range(16):
+                memory[page * mmap.PAGESIZE] = 1
         assert counter.value >= 16
 
 
