@@ -100,7 +100,6 @@ def data_map(container: Container, section: Section, object_name: str, layout: D
     if kind == PER_CPU:
         spec.type_number = BPF_MAP_TYPE_PERCPU_ARRAY
         spec.flags = 0  # the kernel maps no per-CPU array into memory
-        spec.kernel_name = kernel_name(section.name)
     return spec
 
 
@@ -133,12 +132,12 @@ def _array(
 
 
 def internal_name(object_name: str, section: str) -> str:
-    """The kernel's name of a data map: ``my_objec.rodata``; a section with a second dot gives its own name.
+    """The kernel's name of a data map: ``my_objec.rodata``; ``.percpu`` and sections with a second dot give their own.
 
     >>> internal_name("my_object_name", ".rodata")
     'my_objec.rodata'
     """
-    if "." in section[1:]:
+    if "." in section[1:] or section == PER_CPU:
         prefix = ""
     else:
         prefix = object_name[: max(0, KERNEL_NAME_LENGTH - max(_SHORTEST_SUFFIX, len(section)))]

@@ -100,6 +100,8 @@ def image(kernel: Kernel, *, mirror: str | None = None, renew: bool = False) -> 
     """The kernel, fetched (or built) when it is not in the cache or is to be renewed."""
 
     def make(scratch: Path) -> Path:
+        if kernel.configuration and apt.machine_architecture() != kernel.architecture.name:
+            raise MatrixError(f"{kernel.name} is built on {kernel.architecture.name} machines only")
         archive = apt.Archive(kernel.suite, kernel.architecture.name, mirror)
         archive.prepare(update=renew)
         names = newest_first(archive.names("linux-"), kernel.package)
@@ -110,8 +112,6 @@ def image(kernel: Kernel, *, mirror: str | None = None, renew: bool = False) -> 
         apt.unpack(files, tree)
         shutil.rmtree(scratch / "packages")
         if kernel.configuration:
-            if apt.machine_architecture() != kernel.architecture.name:
-                raise MatrixError(f"{kernel.name} is built on {kernel.architecture.name} machines only")
             tree = build.built(tree, kernel.configuration, scratch)
         return _make_image(package, tree, scratch)
 

@@ -165,10 +165,8 @@ def test_what_a_table_refuses(table: Batch) -> None:
 def test_records_too_short_for_their_type_are_no_table() -> None:
     numpy = pytest.importorskip("numpy")
     batch = scanned(filled([record(number)[:40] for number in range(20)]), copy=True)
-    for face in (
-        *(batch.columns, batch.array, lambda: batch.column("seq")),
-        *(lambda: list(batch.rows()), lambda: batch.rows("seq")),
-    ):
+    rows = (lambda: list(batch.rows()), lambda: batch.rows("seq"))
+    for face in (batch.columns, batch.array, lambda: batch.column("seq"), *rows):
         with pytest.raises(ValueError, match="has 40 bytes, but .* has 44"):
             face()
     assert batch.array(numpy.dtype("u8")).tolist() == list(range(20))
