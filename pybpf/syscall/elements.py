@@ -126,10 +126,12 @@ class ElementCalls:
             if not made:
                 check_sizes(map_fd, key_size, value_size)
             slot = _slot(map_fd, key_size, value_size, key_format, value_format)
-            made.append(slot[3][FD_AT : FD_AT + 4].cast("I"))
+            descriptor = slot[3][FD_AT : FD_AT + 4].cast("I")
+            made.append(descriptor)
             if ended:  # by another thread, which may have missed this slot
-                made[-1][0] = NO_DESCRIPTOR
+                descriptor[0] = NO_DESCRIPTOR
                 push(slot)
+                settle()  # it may have been waited for
                 raise ClosedError("this map is closed")
             return slot
 
@@ -142,9 +144,12 @@ class ElementCalls:
                 settle()
 
         def settle() -> None:
-            if len(free) == len(made):
-                while held:
-                    held.pop().end()
+            while len(free) == len(made) and held:
+                try:
+                    lease = held.pop()
+                except IndexError:  # another thread was quicker
+                    return
+                lease.end()
 
         def refused(number: int, command: int) -> Exception:
             if ended and number == errno.EBADF:
