@@ -88,10 +88,10 @@ class IndexedMap(MappingMap):
     def _write(self, keys: Sequence[Any], values: Sequence[Any], flags: int, done: int) -> None:
         super()._write([self._index(key) for key in keys], values, flags, done)
 
-    def get_many(self, keys: Iterable[Any], default: Any = None) -> list[Any]:
+    def get_many(self, keys: Iterable[Any], default: Any = None, *, flags: int = 0) -> list[Any]:
         """The values of many indexes, in their order; see `MappingMap.get_many`. Raises IndexError."""
         wanted = [self._index(key) for key in keys]
-        return super().get_many(wanted, default)
+        return super().get_many(wanted, default, flags=flags)
 
     def _walked_keys(self, calls: ElementCalls) -> Iterator[bytes]:
         return map(self.keys_face.encode, range(self.max_entries))
@@ -202,16 +202,16 @@ class ArrayMap(IndexedMap):
             memory = syscall.map_memory(number, self._mapped_size(), writable=writable)
         return memoryview(memory)[: self._stride * self.max_entries]
 
-    def get_many(self, keys: Iterable[Any], default: Any = None) -> list[Any]:
+    def get_many(self, keys: Iterable[Any], default: Any = None, *, flags: int = 0) -> list[Any]:
         """The values of many indexes, in their order; see `MappingMap.get_many`. Raises IndexError."""
         get = self._get
-        if self._memory is None:
-            return super().get_many(keys, default)
+        if self._memory is None or flags:
+            return super().get_many(keys, default, flags=flags)
         return [get(self._index(key)) for key in keys]
 
-    def chunks(self, *, values: bool = True, delete: bool = False) -> Iterator[Chunk]:
-        if self._memory is None or self.value_size % 8:
-            yield from super().chunks(values=values, delete=delete)
+    def chunks(self, *, values: bool = True, delete: bool = False, flags: int = 0) -> Iterator[Chunk]:
+        if self._memory is None or self.value_size % 8 or flags:
+            yield from super().chunks(values=values, delete=delete, flags=flags)
             return
         self.fileno()
         keys = array("I", range(self.max_entries))
@@ -221,10 +221,10 @@ class ArrayMap(IndexedMap):
             self.max_entries,
         )
 
-    def _iterate_values(self) -> Iterator[Any]:
+    def _iterate_values(self, *, flags: int = 0) -> Iterator[Any]:
         words = self._words
-        if words is None:
-            return super()._iterate_values()
+        if words is None or flags:
+            return super()._iterate_values(flags=flags)
         return iter(words[: self.max_entries].tolist())
 
     def __getitem__(self, key: Any) -> Any:
@@ -269,7 +269,7 @@ class ArrayMap(IndexedMap):
     def __delitem__(self, key: Any) -> None:
         raise self._cannot_delete()
 
-    def lookup_and_delete(self, key: Any) -> Any:
+    def lookup_and_delete(self, key: Any, *, flags: int = 0) -> Any:
         """Not for arrays. Raises TypeError."""
         raise self._cannot_delete()
 
@@ -281,7 +281,7 @@ class ArrayMap(IndexedMap):
         """Not for arrays. Raises TypeError."""
         raise self._cannot_delete()
 
-    def drain(self) -> list[tuple[Any, Any]]:
+    def drain(self, *, flags: int = 0) -> list[tuple[Any, Any]]:
         """Not for arrays. Raises TypeError."""
         raise self._cannot_delete()
 

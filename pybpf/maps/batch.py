@@ -41,9 +41,12 @@ def chunk_entries(entry_size: int, max_entries: int) -> int:
 
 
 def read_chunks(
-    fd: FdLike, key_size: int, value_size: int, max_entries: int, *, delete: bool = False
+    fd: FdLike, key_size: int, value_size: int, max_entries: int, *, delete: bool = False, flags: int = 0
 ) -> Iterator[Chunk]:
     """All elements by BPF_MAP_LOOKUP_BATCH, or with `delete` by BPF_MAP_LOOKUP_AND_DELETE_BATCH.
+
+    Args:
+        flags: of each element.
 
     Raises:
         BPFError: the kernel refused; with one of `UNSUPPORTED` before the first chunk it has no batches for this map.
@@ -55,7 +58,7 @@ def read_chunks(
     before, after = bytearray(max(4, key_size)), bytearray(max(4, key_size))
     is_first = True
     while True:
-        done, error = command(fd, None if is_first else before, after, keys, values, count)
+        done, error = command(fd, None if is_first else before, after, keys, values, count, flags)
         if error == errno.ENOSPC:
             count *= 2
             if count > MAX_CHUNK_ENTRIES:

@@ -13,33 +13,32 @@ from pybpf.maps.face import PerCPUFace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from pybpf.btf.codec import Codec
-    from pybpf.maps.batch import Chunk
     from pybpf.maps.face import Face
     from pybpf.maps.mapping import MappingMap
 
 
-def gather(chunks: Iterator[Chunk], key_size: int, value_size: int) -> tuple[bytearray, bytearray]:
-    """The keys and values of all chunks in one piece each."""
+def read_whole(owner: MappingMap, flags: int) -> tuple[bytearray, bytearray]:
+    """All keys and all values in one piece each."""
+    key_size, value_size = owner.keys_face.size, owner.values_face.size
     keys, values = bytearray(), bytearray()
-    for some_keys, some_values, count in chunks:
+    for some_keys, some_values, count in owner.chunks(flags=flags):
         keys += some_keys[: count * key_size]
         values += some_values[: count * value_size]
     return keys, values
 
 
-def items_array(owner: MappingMap) -> tuple[memoryview, memoryview]:
+def items_array(owner: MappingMap, flags: int) -> tuple[memoryview, memoryview]:
     """See `MappingMap.items_array`."""
-    keys, values = _read(owner)
+    keys, values = read_whole(owner, flags)
     return _shaped(keys, owner.keys_face), _shaped(values, owner.values_face)
 
 
-def items_numpy(owner: MappingMap) -> tuple[Any, Any]:
+def items_numpy(owner: MappingMap, flags: int) -> tuple[Any, Any]:
     """See `MappingMap.items_numpy`."""
-    keys, values = _read(owner)
+    keys, values = read_whole(owner, flags)
     face = owner.values_face
     if not isinstance(face, PerCPUFace):
         return as_numpy(keys, owner.keys_face, owner.key_codec), as_numpy(values, face, owner.value_codec)
@@ -76,10 +75,6 @@ def update_array(owner: MappingMap, keys: Any, values: Any, flags: int) -> None:
             flags,
             start,
         )
-
-
-def _read(owner: MappingMap) -> tuple[bytearray, bytearray]:
-    return gather(owner.chunks(), owner.keys_face.size, owner.values_face.size)
 
 
 def _shaped(data: bytearray, face: Face) -> memoryview:

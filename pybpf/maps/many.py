@@ -272,12 +272,12 @@ class Readers:
         return None
 
 
-def get_many(owner: MappingMap, keys: Iterable[Any], default: Any) -> list[Any]:
+def get_many(owner: MappingMap, keys: Iterable[Any], default: Any, flags: int) -> list[Any]:
     """See `MappingMap.get_many`."""
     wanted = keys if isinstance(keys, list | tuple) else list(keys)
     owner.fileno()
-    if len(wanted) < FEWEST:
-        return [owner.get(key, default) for key in wanted]
+    if len(wanted) < FEWEST or flags:
+        return [owner.get(key, default, flags=flags) for key in wanted]
     readers = _readers(owner)
     reader = readers.take(owner)
     if reader is None:

@@ -224,14 +224,17 @@ class MappingMap(Map):
                 raise self._missing(key) from error
             raise
 
-    def lookup_and_delete(self, key: Any) -> Any:
+    def lookup_and_delete(self, key: Any, *, flags: int = 0) -> Any:
         """Read and delete an element in one step (hash maps: Linux 5.14).
+
+        Args:
+            flags: as of `get`.
 
         Raises:
             KeyError: there is no such element.
             BPFError: EINVAL or ENOTSUPP on older kernels, and for types that cannot do it.
         """
-        data = self._calls.lookup_and_delete(self._raw_key(key))
+        data = self._calls.lookup_and_delete(self._raw_key(key), flags)
         if data is None:
             raise self._missing(key)
         return data if self.values_face.format else self.values_face.decode(data)
@@ -275,18 +278,22 @@ class MappingMap(Map):
 
     # --- many elements ---------------------------------------------------------------------------------------------
 
-    def get_many(self, keys: Iterable[Any], default: Any = None) -> list[Any]:
+    def get_many(self, keys: Iterable[Any], default: Any = None, *, flags: int = 0) -> list[Any]:
         """The values of many keys, in their order; the default for those that are not there.
 
         The kernel has no such command. Where it can be done, a small program of ours looks up thousands of keys in one
-        call, in a fraction of the time of a loop in C (see `pybpf.maps.many`). Elsewhere it is one call for each.
+        call, in a fraction of the time of a loop in C (see `pybpf.maps.many`). Elsewhere, and with flags, it is one
+        call for each.
+
+        Args:
+            flags: as of `get`.
 
         Raises:
             TypeError, ValueError, OverflowError: a key does not fit its type.
         """
         from pybpf.maps.many import get_many
 
-        return get_many(self, keys, default)
+        return get_many(self, keys, default, flags)
 
     def update_many(self, keys: Sequence[Any], values: Sequence[Any], flags: int = BPF_ANY) -> None:
         """Write as many values as keys, in batches (Linux 5.6) or one by one.
@@ -330,39 +337,43 @@ class MappingMap(Map):
 
     # --- the whole map ---------------------------------------------------------------------------------------------
 
-    def chunks(self, *, values: bool = True, delete: bool = False) -> Iterator[Chunk]:
-        """All elements in chunks. Without `values` the values may be missing from them."""
+    def chunks(self, *, values: bool = True, delete: bool = False, flags: int = 0) -> Iterator[Chunk]:
+        """All elements in chunks. Without `values` the values may be missing from them.
+
+        Args:
+            flags: as of `get`, for each element.
+        """
         size = self.values_face.size
         command = "delete" if delete else "read"
         if command not in self._refused:
-            chunks = read_chunks(self.fd, self.key_size, size, self.max_entries, delete=delete)
+            chunks = read_chunks(self.fd, self.key_size, size, self.max_entries, delete=delete, flags=flags)
             try:
                 first = next(chunks, None)
             except BPFError as error:
                 if error.errno not in UNSUPPORTED:
                     raise
-                self._refused |= {command}
+                if not flags:  # it may be these that were refused
+                    self._refused |= {command}
             else:
                 if first is not None:
                     yield first
                     yield from chunks
                 return
-        yield from self._walked_chunks(values or self.keys_need_values, delete)
+        yield from self._walked_chunks(values or self.keys_need_values, delete, flags)
 
-    def _walked_chunks(self, values: bool, delete: bool) -> Iterator[Chunk]:
+    def _walked_chunks(self, values: bool, delete: bool, flags: int) -> Iterator[Chunk]:
         with PREPARING:
             calls = self._walk_calls
             if calls is None:
                 calls = syscall.ElementCalls(self.fileno(), self.key_size, self.values_face.size)
                 self._walk_calls = calls
-        lookup: Callable[[bytes], bytes | None] | None = calls.lookup if values else None
-        if delete:
 
-            def lookup(key: bytes) -> bytes | None:
-                value: bytes | None = calls.lookup(key)
-                return value if calls.delete(key) else None
+        def lookup(key: bytes) -> bytes | None:
+            value: bytes | None = calls.lookup(key, flags)
+            return value if not delete or calls.delete(key) else None
 
-        return walk_chunks(self._walked_keys(calls), lookup, self.key_size, self.values_face.size)
+        needed = lookup if values or delete else None
+        return walk_chunks(self._walked_keys(calls), needed, self.key_size, self.values_face.size)
 
     def _walked_keys(self, calls: ElementCalls) -> Iterator[bytes]:
         return walk(calls.next_key, self.max_entries)
@@ -371,15 +382,15 @@ class MappingMap(Map):
         run = self.keys_face.run
         return chain.from_iterable(run(keys, count) for keys, _, count in self.chunks(values=False))
 
-    def _iterate_values(self) -> Iterator[Any]:
+    def _iterate_values(self, *, flags: int = 0) -> Iterator[Any]:
         run = self.values_face.run
-        return chain.from_iterable(run(values, count) for _, values, count in self.chunks())
+        return chain.from_iterable(run(values, count) for _, values, count in self.chunks(flags=flags))
 
-    def _iterate_items(self, *, delete: bool = False) -> Iterator[tuple[Any, Any]]:
+    def _iterate_items(self, *, delete: bool = False, flags: int = 0) -> Iterator[tuple[Any, Any]]:
         run_keys, run_values = self.keys_face.run, self.values_face.run
         return chain.from_iterable(
             zip(run_keys(keys, count), run_values(values, count), strict=True)
-            for keys, values, count in self.chunks(delete=delete)
+            for keys, values, count in self.chunks(delete=delete, flags=flags)
         )
 
     def __iter__(self) -> Iterator[Any]:
@@ -396,41 +407,45 @@ class MappingMap(Map):
         """The keys. ``list(m.keys())`` is one read of the map, ``list(m)`` are two: one for the length."""
         return View(self._iterate_keys)
 
-    def values(self) -> View:
-        """The values."""
-        return View(self._iterate_values)
+    def values(self, *, flags: int = 0) -> View:
+        """The values; flags as of `get`, for each element."""
+        return View(self._iterate_values, flags=flags)
 
-    def items(self) -> View:
-        """Pairs of key and value."""
-        return View(self._iterate_items)
+    def items(self, *, flags: int = 0) -> View:
+        """Pairs of key and value; flags as of `get`, for each element."""
+        return View(self._iterate_items, flags=flags)
 
-    def to_dict(self) -> dict[Any, Any]:
-        """All of it as a dict. ``dict(m)`` gives the same, but asks for each value by its key."""
+    def to_dict(self, *, flags: int = 0) -> dict[Any, Any]:
+        """All of it as a dict. ``dict(m)`` gives the same, but asks for each value by its key.
+
+        Args:
+            flags: as of `get`, for each element.
+        """
         run_keys, run_values = self.keys_face.run, self.values_face.run
         found: dict[Any, Any] = {}
-        for keys, values, count in self.chunks():
+        for keys, values, count in self.chunks(flags=flags):
             found.update(zip(run_keys(keys, count), run_values(values, count), strict=True))
         return found
 
-    def items_array(self) -> tuple[memoryview, memoryview]:
+    def items_array(self, *, flags: int = 0) -> tuple[memoryview, memoryview]:
         """All keys and all values side by side, as two views of memory of their own: no Python object for each element.
 
         The views hold numbers where keys or values are numbers. All others are bytes in two dimensions, a row for each
-        element. Of a per-CPU map each row has the values of all possible CPUs.
+        element. Of a per-CPU map each row has the values of all possible CPUs. Flags are those of `get`.
         """
         from pybpf.maps.bulk import items_array
 
-        return items_array(self)
+        return items_array(self, flags)
 
-    def items_numpy(self) -> tuple[Any, Any]:
+    def items_numpy(self, *, flags: int = 0) -> tuple[Any, Any]:
         """All keys and all values as two numpy arrays of their own, structs as structured ones. Needs numpy.
 
         Of a per-CPU map the values have a second dimension, the CPU. The dtypes are those of `pybpf.btf.columns`;
-        without type information, of ``V`` (bytes).
+        without type information, of ``V`` (bytes). Flags are those of `get`.
         """
         from pybpf.maps.bulk import items_numpy
 
-        return items_numpy(self)
+        return items_numpy(self, flags)
 
     def update_array(self, keys: Any, values: Any, flags: int = BPF_ANY) -> None:
         """Write elements from memory: what `items_array` and `items_numpy` give, or any contiguous buffers.
@@ -443,11 +458,15 @@ class MappingMap(Map):
 
         update_array(self, keys, values, flags)
 
-    def snapshot(self) -> Snapshot:
-        """All elements with their types, to be kept in a file or given back; see `pybpf.maps.snapshot`."""
+    def snapshot(self, *, flags: int = 0) -> Snapshot:
+        """All elements with their types, to be kept in a file or given back; see `pybpf.maps.snapshot`.
+
+        Args:
+            flags: as of `get`, for each element.
+        """
         from pybpf.maps.snapshot import Snapshot
 
-        return Snapshot.of(self)
+        return Snapshot.of(self, flags)
 
     def restore(self, source: Snapshot | str | os.PathLike[str], *, clear: bool = True) -> None:
         """Write the elements of a snapshot, or of the file of one; see `pybpf.maps.snapshot.Snapshot.restore`."""
@@ -456,9 +475,13 @@ class MappingMap(Map):
         taken = source if isinstance(source, Snapshot) else Snapshot.load(source)
         taken.restore(self, clear=clear)
 
-    def drain(self) -> list[tuple[Any, Any]]:
-        """Read and delete every element (hash maps in batches, Linux 5.6; else one by one)."""
-        return list(self._iterate_items(delete=True))
+    def drain(self, *, flags: int = 0) -> list[tuple[Any, Any]]:
+        """Read and delete every element (hash maps in batches, Linux 5.6; else one by one).
+
+        Args:
+            flags: as of `get`, for each element.
+        """
+        return list(self._iterate_items(delete=True, flags=flags))
 
     def clear(self) -> None:
         """Delete every element."""
@@ -528,13 +551,14 @@ class MappingMap(Map):
 class View:
     """The keys, values or items of a map: an iterable without a length. Each iteration reads the map anew."""
 
-    __slots__ = ("_iterate",)
+    __slots__ = ("_iterate", "_options")
 
-    def __init__(self, iterate: Callable[[], Iterator[Any]]) -> None:
+    def __init__(self, iterate: Callable[..., Iterator[Any]], **options: int) -> None:
         self._iterate = iterate
+        self._options = options
 
     def __iter__(self) -> Iterator[Any]:
-        return self._iterate()
+        return self._iterate(**self._options)
 
     def __contains__(self, wanted: object) -> bool:
         return any(found == wanted for found in self)

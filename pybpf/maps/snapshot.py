@@ -86,11 +86,11 @@ class Snapshot:
     # --- taking and reading ----------------------------------------------------------------------------------------
 
     @classmethod
-    def of(cls, owner: MappingMap) -> Self:
+    def of(cls, owner: MappingMap, flags: int = 0) -> Self:
         """All elements of a map. Raises BPFError; NotSupportedError if the kernel cannot list them."""
-        from pybpf.maps.bulk import gather
+        from pybpf.maps.bulk import read_whole
 
-        keys, values = gather(owner.chunks(), owner.keys_face.size, owner.values_face.size)
+        keys, values = read_whole(owner, flags)
         shape = {field: getattr(owner, field, None) for field in _SHAPE} | {"type": owner.type_number}
         cpus = owner.values_face.size // (owner.value_size + 7 & ~7) if owner.is_per_cpu else 0
         return cls(shape, keys, values, owner.key_codec, owner.value_codec, cpus=cpus)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from map_helpers import Types, failing
 
+from pybpf.constants import BPF_F_LOCK
 from pybpf.errors import ENOTSUPP, BPFError
 from pybpf.maps import ArrayMap, HashMap, PerCpuHashMap
 from pybpf.maps.batch import chunk_entries, walk
@@ -191,3 +194,57 @@ def test_threads_and_single_operations(types: Types) -> None:
             thread.join()
         assert errors == []
         assert dict(made.items()) == {number: number << 32 | 1999 for number in range(8)}
+
+
+LOCKED = "struct bpf_spin_lock { u32 val; }; struct v { u32 count; struct bpf_spin_lock lock; }"
+WHOLE_READS: list[Callable[[HashMap], Any]] = [
+    lambda made: list(made.items(flags=BPF_F_LOCK)),
+    lambda made: list(zip(made, made.values(flags=BPF_F_LOCK), strict=True)),
+    lambda made: list(made.to_dict(flags=BPF_F_LOCK).items()),
+    lambda made: list(zip(made, made.get_many(list(made), flags=BPF_F_LOCK), strict=True)),
+    lambda made: list(made.snapshot(flags=BPF_F_LOCK).items()),
+    lambda made: [
+        (key, (int.from_bytes(value[:4], sys.byteorder), (0,)))
+        for key, value in zip(*(view.tolist() for view in made.items_array(flags=BPF_F_LOCK)), strict=True)
+    ],
+    lambda made: [(key, (made.lookup_and_delete(key, flags=BPF_F_LOCK))) for key in list(made)],
+    lambda made: made.drain(flags=BPF_F_LOCK),
+]
+
+
+@pytest.mark.parametrize("read", WHOLE_READS)
+@pytest.mark.parametrize("batches", [True, False])
+def test_under_locks(read: Callable[[HashMap], Any], batches: bool) -> None:
+    """Each value is read under its lock; where values have none, the kernel is asked for it and refuses."""
+    refused = () if batches else ("BPF_MAP_LOOKUP_BATCH", "BPF_MAP_LOOKUP_AND_DELETE_BATCH")
+    with (
+        HashMap(key="u32", value=LOCKED, max_entries=40) as made,
+        HashMap(key="u32", value="u64", max_entries=4) as unlocked,
+        failing(errno.EINVAL, *refused),
+    ):
+        made.update({number: {"count": 2 * number} for number in range(40)})
+        assert sorted(read(made)) == [(number, (2 * number, (0,))) for number in range(40)]
+        unlocked[1] = 2
+        with pytest.raises(BPFError) as caught:
+            read(unlocked)
+        assert caught.value.errno == errno.EINVAL
+        assert unlocked.to_dict() == {1: 2}
+        if batches:  # what was refused are the flags, not the batches
+            with failing(errno.EIO, "BPF_MAP_GET_NEXT_KEY"):
+                assert list(unlocked.items()) == unlocked.drain() == [(1, 2)]
+
+
+def test_batches_under_locks() -> None:
+    with (
+        HashMap(key="u32", value=LOCKED, max_entries=40) as made,
+        ArrayMap(value=LOCKED, max_entries=40) as array,
+        failing(errno.EIO, "BPF_MAP_LOOKUP_ELEM"),
+    ):
+        made[1] = array[1] = {"count": 5}
+        assert list(made.values(flags=BPF_F_LOCK)) == [(5, (0,))]
+        assert list(array.values(flags=BPF_F_LOCK))[:2] == [(0, (0,)), (5, (0,))]
+    with HashMap(key="u32", value="u64", max_entries=4) as made, failing(errno.EIO, "none") as seen:
+        made[1] = 2
+        with pytest.raises(BPFError):
+            made.to_dict(flags=BPF_F_LOCK)
+        assert seen.seen.count("BPF_MAP_LOOKUP_BATCH") == seen.seen.count("BPF_MAP_LOOKUP_ELEM") == 1
