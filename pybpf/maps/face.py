@@ -18,7 +18,7 @@ from struct import error as StructError  # noqa: N812 - a class
 from pybpf.btf.composites import ArrayCodec
 from pybpf.btf.records import freeze
 from pybpf.btf.scalars import EnumCodec, IntCodec, check_range, to_integer
-from pybpf.maps.percpu import PerCPU
+from pybpf.maps.percpu import PerCPU, total
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class PerCPUFace(Face):
         if self.one.format:
             columns = [flat[cpu::cpus] for cpu in range(cpus)]
             return map(add, *columns) if cpus == 2 else map(sum, zip(*columns, strict=True))
-        return (PerCPU(flat[start : start + cpus]).sum() for start in range(0, cpus * count, cpus))
+        return (total(flat[start : start + cpus]) for start in range(0, cpus * count, cpus))
 
     def _flat(self, buffer: memoryview, count: int) -> list[Any]:
         return self.one.apart(buffer, self.stride, count)

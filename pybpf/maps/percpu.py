@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pybpf.btf.records import Record
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     _List = list[Any]
@@ -19,12 +18,26 @@ class PerCPU(_List):
     __slots__ = ()
 
     def sum(self) -> Any:
-        """The sum over all CPUs: of numbers, or of each field of records.
+        """The sum over all CPUs: of numbers; of each item of arrays; of each field of records and objects.
 
         Raises:
-            TypeError: the values are neither (text, bytes, records with other fields in them).
+            TypeError: there are values that have no sum in it: text, bytes, unions.
         """
-        first = self[0]
-        if isinstance(first, Record):
-            return tuple.__new__(type(first), map(sum, zip(*self, strict=True)))
-        return sum(self)
+        return total(self)
+
+
+def total(values: Sequence[Any]) -> Any:
+    """The sum of values of one type, of the same type."""
+    first = values[0]
+    if isinstance(first, (int, float)):
+        return sum(values)
+    if isinstance(first, tuple):  # a record, a NamedTuple
+        return tuple.__new__(type(first), map(total, zip(*values, strict=True)))
+    if isinstance(first, list):
+        return [total(items) for items in zip(*values, strict=True)]
+    if hasattr(first, "__dataclass_fields__"):
+        from dataclasses import fields
+
+        names = [field.name for field in fields(first)]
+        return type(first)(**{name: total([getattr(value, name) for value in values]) for name in names})
+    raise TypeError(f"values like {first!r} have no sum ({type(first).__name__})")

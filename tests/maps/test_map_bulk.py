@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 from array import array
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pytest
 from map_helpers import failing
@@ -11,9 +13,23 @@ from map_helpers import failing
 import pybpf
 from pybpf.constants import BPF_F_MMAPABLE
 from pybpf.errors import BPFError, ClosedError, NotSupportedError
+from pybpf.maps.declared import u32, u64
 from pybpf.syscall import possible_cpus
 
 CPUS = possible_cpus()
+
+
+class Pair(NamedTuple):
+    a: u32
+    b: u32
+
+
+@dataclass
+class Place:
+    count: u64
+    at: Pair
+
+
 STATS = "struct stats { u64 packets; u32 size; char name[4]; }"
 
 
@@ -187,3 +203,40 @@ class TestOneCpu:
             made.update({key: [one] * CPUS for key in range(10_000)})
             expected = 3 * CPUS if value.startswith("u") else (3 * CPUS, 4 * CPUS, 5 * CPUS)
             assert made.sums() == dict.fromkeys(range(10_000), expected)
+
+    @pytest.mark.parametrize(
+        ("value", "one", "wanted"),
+        [
+            ("u32[3]", (1, 2, 3), [CPUS, 2 * CPUS, 3 * CPUS]),
+            ("s32[2][2]", [[1, -2], [3, 4]], [[CPUS, -2 * CPUS], [3 * CPUS, 4 * CPUS]]),
+            ("double", 0.5, CPUS / 2),
+            (
+                "struct at { u32 x, y; }; struct hist { u64 total; u32 slots[3]; struct at at; }",
+                (9, [1, 2, 3], (4, 5)),
+                (9 * CPUS, [CPUS, 2 * CPUS, 3 * CPUS], (4 * CPUS, 5 * CPUS)),
+            ),
+            (Pair, Pair(1, 2), Pair(CPUS, 2 * CPUS)),
+            (Place, Place(1, Pair(2, 3)), Place(CPUS, Pair(2 * CPUS, 3 * CPUS))),
+        ],
+    )
+    def test_sums_of_what_has_parts(self, value: Any, one: Any, wanted: Any) -> None:
+        with pybpf.PerCpuArrayMap(value=value, max_entries=3) as made:
+            made[1] = [one] * CPUS
+            assert made[1].sum() == made.sums()[1] == wanted
+            assert type(made[1].sum()) is type(made[1][0])
+
+    @pytest.mark.parametrize(
+        ("value", "named"),
+        [
+            ("char[4]", r"'' have no sum \(str\)"),
+            (3, r"'.+' have no sum \(bytes\)"),
+            (STATS, r"\(str\)"),
+            ("union both { u64 a; u32 b[2]; }", r"both\(a=0, .+ have no sum \(both\)"),
+        ],
+    )
+    def test_what_has_no_sum_is_named(self, value: Any, named: str) -> None:
+        with pybpf.PerCpuArrayMap(value=value, max_entries=1) as made:
+            with pytest.raises(TypeError, match=named):
+                made[0].sum()
+            with pytest.raises(TypeError, match=named):
+                made.sums()
