@@ -10,7 +10,8 @@ Rules of this file:
 * Pure. What is read: struct, union and enum, nested and anonymous; typedef; pointers and arrays; bitfields; the integer
   types of C, of <stdint.h> and of the kernel; ``packed`` and ``aligned``; numbers as expressions of numbers, of enum
   constants, ``sizeof`` and ``#define NAME expression``. Several declarations are separated by semicolons: the last one
-  is the type that is meant, the others can be used in it, and in later texts of the same `Declarations`.
+  is the type that is meant, the others can be used in it, and in later texts of the same `Declarations`. What the
+  kernel takes charge of (`pybpf.btf.fields`: ``struct bpf_spin_lock``, ``struct bpf_timer``) is there without.
 * Sizes and offsets are those of clang for BPF, and so of every 64-bit Linux: `layout.py` of this package knows BTF's
   own layout, `Frame` here that of C.
 * What is wrong is a BTFError with line and column.
@@ -22,6 +23,7 @@ import re
 import sys
 
 from pybpf.btf import kinds
+from pybpf.btf.fields import KERNEL_FIELDS
 from pybpf.btf.kinds import Member
 from pybpf.btf.writer import BTFBuilder
 from pybpf.errors import BTFError
@@ -431,6 +433,8 @@ class _Parser:
             found = self.types.names.get(f"{word} {name}")
             if found is None and not name:
                 raise self._error("'{' is missing")
+            if found is None and word == "struct" and name in KERNEL_FIELDS:
+                return self.types.parse(KERNEL_FIELDS[name])
             # Pointers may point to what is not declared.
             return found or CType(self.types.builder.add_fwd(name, word == "union"), 0, 1)
         self.deeper()

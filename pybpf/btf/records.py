@@ -149,9 +149,9 @@ class Overlay:
         return len(self._fields)
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
+        if not isinstance(other, Overlay) or other._fields != self._fields:
             return NotImplemented
-        return self._data == other._data or tuple(self) == tuple(other)
+        return (type(other) is type(self) and self._data == other._data) or tuple(self) == tuple(other)
 
     def __hash__(self) -> int:
         return hash(freeze(tuple(self)))

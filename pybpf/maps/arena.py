@@ -14,10 +14,12 @@ Source: kernel/bpf/arena.c.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pybpf.constants import BPF_F_MMAPABLE, BPF_F_SEGV_ON_FAULT, BPF_MAP_TYPE_ARENA
-from pybpf.maps.base import Map
+from pybpf.errors import BPFError
+from pybpf.maps.base import PREPARING, Map
 from pybpf.syscall import PAGE_SIZE
 
 TYPE_CHECKING = False
@@ -51,23 +53,34 @@ class ArenaMap(Map):
         """Bytes of the whole arena, touched or not."""
         return self.max_entries * PAGE_SIZE
 
-    def map(self) -> Area:
-        """The arena's memory, mapped at the first call: where the map was made to be (`map_extra`), or anywhere.
+    def _mapped(self) -> Area:
+        """The arena's memory, mapped at the first call. Errors are those of `address`."""
+        with PREPARING:
+            if self._area is None:
+                from pybpf.syscall.area import map_area
 
-        Raises:
-            BPFError: EBUSY: another process mapped it at another address first. BPFExistsError: its address is in use.
-            ClosedError: the map is closed.
-        """
-        if self._area is None:
-            from pybpf.syscall.area import map_area
-
-            self._area = map_area(self.fd, self.size, address=self.map_extra)
-        return self._area
+                try:
+                    self._area = map_area(self.fd, self.size, address=self.map_extra)
+                except BPFError as error:
+                    error.what = f"map {self.name!r}"
+                    if error.errno == errno.EINVAL and not self.map_extra:
+                        error.hint = "Who mapped it first chose the address: made with map_extra it has one for all"
+                    raise
+            return self._area
 
     @property
     def address(self) -> int:
-        """Where it is mapped: pointers in the arena lie between this and this plus `size`."""
-        return self.map().address
+        """Where it is mapped: pointers in the arena lie between this and this plus `size`.
+
+        It is mapped at the first use: where it was made to be (`map_extra`), or anywhere. All processes have to map it
+        at one address, so an arena that several of them use is made with `map_extra`.
+
+        Raises:
+            BPFError: EINVAL: another process, or another map object of this one, mapped it first, at an address that
+                the kernel chose. BPFExistsError: something else is at its address.
+            ClosedError: the map is closed.
+        """
+        return self._mapped().address
 
     @property
     def memory(self) -> memoryview:
@@ -78,7 +91,7 @@ class ArenaMap(Map):
         """
         if self.flags & BPF_F_SEGV_ON_FAULT:
             raise ValueError(f"{self!r}: touching pages that nobody has allocated would end this process; use at()")
-        return self.map().view
+        return self._mapped().view
 
     def at(self, pointer: int, size: int) -> memoryview:
         """The bytes that a pointer in the arena points to, writable.
@@ -91,7 +104,7 @@ class ArenaMap(Map):
             raise ValueError(f"{self._where('pointer')}: {size} bytes at {pointer:#x} are not in the arena")
         if self.flags & BPF_F_SEGV_ON_FAULT:
             self._check_allocated(pointer, size)
-        return self.map().view[start : start + size]
+        return self._mapped().view[start : start + size]
 
     def _check_allocated(self, pointer: int, size: int) -> None:
         """Raises ValueError when a page does not exist. The kernel looks, whom a missing page does not hurt."""

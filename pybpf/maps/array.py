@@ -179,6 +179,7 @@ class ArrayMap(IndexedMap):
         Raises:
             NotSupportedError: the array is not made so.
             BPFPermissionError: writable, and it is frozen or may only be read.
+            BPFError: EINVAL: it was opened with BPF_F_RDONLY; the kernel maps no such descriptor.
         """
         data, values = self._live(writable), self.values_face
         if values.format and values.size == self._stride:

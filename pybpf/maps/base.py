@@ -265,7 +265,8 @@ class Map:
         """Let nobody write to the map through bpf(2) any more; programs still may. Linux 5.2.
 
         Raises:
-            BPFError: EBUSY: it is mapped writable, or frozen already.
+            BPFError: EBUSY: it is mapped writable.
+            BPFPermissionError: it is frozen already (EPERM), or opened with BPF_F_RDONLY.
             NotSupportedError: the type does not allow it.
         """
         with self.fd.lend() as number:

@@ -4,7 +4,8 @@
     int, float, bool                            s64, double, _Bool
     Annotated[int, "u16"]                       what the text says; `u8` to `s64` of this module are such types
     an IntEnum                                  an enum of its members
-    a dataclass or NamedTuple                   a struct of its fields; values come as objects of it
+    a dataclass or NamedTuple                   a struct of its fields; values come as objects of it, made by its
+                                                constructor; keys, to be those of a dict, have to be hashable
     a codec                                     as it is, without type information for the kernel
     16                                          so many bytes
 
@@ -70,7 +71,7 @@ class ObjectCodec(StructCodec):
     ) -> None:
         super().__init__(size, label, c_name, byte_order, fields, tail)
         self.cls = cls
-        self.make: Callable[[Any], Any] = lambda values: cls(*values)
+        self.make = _maker(cls, [field.name for field in fields])
 
     def piece(self, source: Source) -> tuple[str, str]:
         codes, expression = super().piece(source)
@@ -177,6 +178,29 @@ def _annotations(cls: type) -> list[tuple[str, Any]]:
         hints = getattr(cls, "__annotations__", {})
         return [(name, _unwrapped(hints[name])) for name in cls._fields if name in hints]
     raise BTFError(f"{cls.__name__} is neither a dataclass nor a NamedTuple")
+
+
+def _maker(cls: type, names: list[str]) -> Callable[[Any], Any]:
+    """What makes an object of the values of its fields, by position if it takes them so, else by name.
+
+    Raises:
+        BTFError: the class takes a field not at all (``init=False``), or wants more (an ``InitVar`` without a default).
+    """
+    if not issubclass(cls, tuple):
+        from inspect import signature
+
+        call = signature(cls)
+        try:
+            is_positional = call.bind(*names).arguments == dict(zip(names, names, strict=True))
+        except TypeError:
+            is_positional = False
+        if not is_positional:
+            try:
+                call.bind(**dict.fromkeys(names))
+            except TypeError as error:
+                raise BTFError(f"{cls.__name__}: no object can be made of its fields: {error}") from None
+            return lambda values: cls(**dict(zip(names, values, strict=True)))
+    return lambda values: cls(*values)
 
 
 def _unwrapped(annotation: Any) -> Any:

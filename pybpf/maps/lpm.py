@@ -97,6 +97,8 @@ class PrefixFace(Face):
                 value = ip_network(value)
             except ValueError as error:
                 raise ValueError(f"{self.where}: {error}") from None
+        if hasattr(value, "ip"):
+            raise TypeError(f"{self.where}: {value!r} is an address and a network: give its `ip` or its `network`")
         network = getattr(value, "network_address", value)
         packed = getattr(network, "packed", None)
         if packed is not None:

@@ -471,6 +471,11 @@ class TestUnions:
         assert value != found.decode(bytes(16))
         assert value != 5
         assert hash(value) == hash(found.decode(bytes(range(16))))
+        again = self.union(Types()).decode(bytes(range(16)))
+        assert type(again) is not type(value)
+        assert (again == value, hash(again)) == (True, hash(value))
+        other = types.codec(types.builder.add_union("address", 16, [("v4", types.array(types.u8, 4), 0)]))
+        assert value != other.decode(bytes(range(16)))
         with pytest.raises(AttributeError):
             value.v4 = 1
 

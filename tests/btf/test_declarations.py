@@ -28,6 +28,8 @@ from pybpf.errors import BTFError
         ("double", 8, 0.0),
         ("char[16]", 16, ""),
         ("u8[4]", 4, bytes(4)),
+        ("struct { struct bpf_spin_lock lock; u32 n; }", 8, ((0,), 0)),
+        ("struct { char c; struct bpf_timer timer; }", 24, (0, ([0, 0],))),
         ("u16 [2][3]", 12, [[0, 0, 0], [0, 0, 0]]),
         ("void *", 8, 0),
         ("int (*)(void *, int)", 8, 0),
@@ -83,6 +85,12 @@ def test_later_texts_know_earlier_ones() -> None:
     assert types.parse("a_t[2]").size == 8
     assert types.parse("struct a").size == 4
     assert types.btf().find("a_t") is not None
+
+
+def test_structs_of_the_kernel_may_be_declared() -> None:
+    types = Declarations()
+    assert types.parse("struct bpf_spin_lock { u32 val; }; struct a { struct bpf_spin_lock lock; }").size == 4
+    assert types.parse("struct bpf_spin_lock").size == 4
 
 
 def test_types_are_made_once() -> None:

@@ -24,7 +24,7 @@ def arena_of(pages: int, flags: int = 0) -> ArenaMap:
             pytest.skip(f"newer kernels make no arenas on a processor without cmpxchg16b: {error}")
         raise
     try:
-        made.map()
+        made.address  # noqa: B018 - maps it
     except BPFError as error:
         made.close()
         pytest.skip(f"no arenas on this machine: {error}")
@@ -75,6 +75,16 @@ def test_refusals(arena: ArenaMap) -> None:
         arena.read(arena.address, 8)
     with pytest.raises(OverflowError):
         arena.write(arena.address, "u8", 256)
+
+
+def test_one_address_for_all(arena: ArenaMap) -> None:
+    """The kernel maps an arena only where it was mapped first."""
+    address = arena.address
+    with ArenaMap.from_id(arena.id) as other, pytest.raises(BPFError, match="'arena': mmap: .*made with map_extra"):
+        other.address  # noqa: B018
+    arena.close()
+    with ArenaMap(max_entries=4, map_extra=address) as made:
+        assert made.address == address
 
 
 def test_pages_that_nobody_has_allocated_are_not_touched() -> None:

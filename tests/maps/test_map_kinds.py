@@ -9,7 +9,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,7 @@ class TestTrie:
             (b"abc", ValueError, "takes 8 bytes, not 3"),
             (5, TypeError, "takes 8 bytes, not 5"),
             (None, TypeError, "takes 8 bytes, not None"),
+            (ip_interface("10.1.2.3/16"), TypeError, "give its `ip` or its `network`"),
         ],
     )
     def test_wrong_keys(self, routes: LpmTrie, key: Any, error: type[Exception], message: str) -> None:

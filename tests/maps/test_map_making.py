@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Annotated, NamedTuple
 
 import pytest
@@ -86,6 +86,49 @@ def test_a_class_that_is_no_struct_is_named() -> None:
     for wrong, message in ((Wrong, "Wrong.what: .*no type"), (object, "neither a dataclass"), (3.5, "3.5 is no type")):
         with pytest.raises(BTFError, match=message):
             pybpf.HashMap(key="u32", value=wrong, max_entries=1)  # type: ignore[arg-type]
+
+
+@dataclass(kw_only=True)
+class Named:
+    first: u32
+    second: u16 = field(default=2, kw_only=False)
+
+
+@dataclass
+class WithHint:
+    first: u32
+    hint: InitVar[int] = 0
+    second: u16 = 0
+
+
+@dataclass
+class Wanting:
+    first: u32
+    hint: InitVar[int]
+
+
+@dataclass
+class Computed:
+    first: u32
+    second: u32 = field(init=False, default=0)
+
+
+def test_classes_whose_fields_have_names_only() -> None:
+    for value in (Named(first=1, second=3), WithHint(5, 0, 7)):
+        with pybpf.HashMap(key="u32", value=type(value), max_entries=4) as made:
+            made[1] = value
+            assert made[1] == value
+            assert made.to_dict() == {1: value}
+    for wrong in (Wanting, Computed):
+        with pytest.raises(BTFError, match=f"{wrong.__name__}: no object can be made of its fields: .*(hint|second)"):
+            pybpf.HashMap(key="u32", value=wrong, max_entries=1)
+
+
+def test_locks_in_values() -> None:
+    value = "struct counted { struct bpf_spin_lock lock; u32 count; }"
+    with pybpf.HashMap(key="u32", value=value, max_entries=4) as made:
+        made.put(1, {"count": 5}, c.BPF_F_LOCK)
+        assert made.get(1, flags=c.BPF_F_LOCK).count == 5
 
 
 def test_sizes() -> None:
