@@ -39,6 +39,7 @@ class IndexedMap(MappingMap):
     __slots__ = ()
     key_word = "index"
     default_key_size = 4
+    resumes_at_key = False
 
     def _key_face(self) -> Face:
         return NumberFace(self._where("index"))

@@ -6,9 +6,9 @@ Rules of this module:
   next chunk reuses the buffers.
 * By batch (Linux 5.6): a hash map is read bucket by bucket, each under its lock. An element that is there all the time
   comes exactly once; one that is added or deleted meanwhile comes once or not at all.
-* Key by key (`walk`): the kernel begins again at the first key when the one that it is to go on from was deleted. So
-  keys that came before are skipped, and the number of steps is bounded: no key comes twice and the walk ends, but
-  under constant deletion it may end early.
+* Key by key (`walk`), and by batch where these go on from a key too (`once`: prefix tries): the kernel begins again at
+  the first key when the one that it is to go on from was deleted. So keys that came before are skipped, and the number
+  of steps is bounded: no key comes twice and the reading ends, but under constant deletion it may end early.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def read_chunks(
 
 def walk(next_key: Callable[[bytes | None], bytes | None], max_entries: int) -> Iterator[bytes]:
     """All keys by BPF_MAP_GET_NEXT_KEY. The key after the one that is given out is fetched before it is given out."""
-    steps = 8 * max_entries + 1024
+    steps = _bound(max_entries)
     seen: set[bytes] = set()
     following = next_key(None)
     while following is not None and steps:
@@ -85,6 +85,35 @@ def walk(next_key: Callable[[bytes | None], bytes | None], max_entries: int) -> 
         if key not in seen:
             seen.add(key)
             yield key
+
+
+def once(chunks: Iterator[Chunk], key_size: int, value_size: int, max_entries: int) -> Iterator[Chunk]:
+    """The same chunks without the keys that came before, and no more than the walk through a map would have."""
+    steps = _bound(max_entries)
+    seen: set[bytes] = set()
+    for keys, values, count in chunks:
+        kept = 0
+        for position in range(count):
+            key = bytes(keys[position * key_size : (position + 1) * key_size])
+            if key in seen:
+                continue
+            seen.add(key)
+            if kept != position:
+                keys[kept * key_size : (kept + 1) * key_size] = key
+                values[kept * value_size : (kept + 1) * value_size] = values[
+                    position * value_size : (position + 1) * value_size
+                ]
+            kept += 1
+        if kept:
+            yield keys, values, kept
+        steps -= count
+        if steps <= 0:
+            return
+
+
+def _bound(max_entries: int) -> int:
+    """How many steps to go where the kernel may always begin again."""
+    return 8 * max_entries + 1024
 
 
 def walk_chunks(

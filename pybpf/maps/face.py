@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.btf.codec import Codec
+    from pybpf.syscall import ElementCalls
 
 
 class Face:
@@ -218,3 +219,40 @@ class PerCPUFace(Face):
 
     def _flat(self, buffer: memoryview, count: int) -> list[Any]:
         return self.one.apart(buffer, self.stride, count)
+
+
+def accessors(
+    calls: ElementCalls, keys: Face, values: Face
+) -> tuple[Callable[[Any], Any], Callable[[Any, Any, int], None]]:
+    """What reads and what writes one element, made for these faces."""
+    lookup, update = calls.lookup, calls.update
+    encode_key, encode_value, decode = keys.encode, values.encode, values.decoder()
+    if keys.format and values.format:
+        return lookup, update
+    if keys.format:
+
+        def get(key: Any) -> Any:
+            data = lookup(key)
+            return None if data is None else decode(data)
+
+        def set(key: Any, value: Any, flags: int) -> None:
+            update(key, encode_value(value), flags)
+
+    elif values.format:
+
+        def get(key: Any) -> Any:
+            return lookup(encode_key(key))
+
+        def set(key: Any, value: Any, flags: int) -> None:
+            update(encode_key(key), value, flags)
+
+    else:
+
+        def get(key: Any) -> Any:
+            data = lookup(encode_key(key))
+            return None if data is None else decode(data)
+
+        def set(key: Any, value: Any, flags: int) -> None:
+            update(encode_key(key), encode_value(value), flags)
+
+    return get, set

@@ -20,6 +20,7 @@ class HashMap(MappingMap):
     __slots__ = ()
     default_type = BPF_MAP_TYPE_HASH
     helper_reads = True
+    resumes_at_key = False
 
 
 class LruHashMap(HashMap):
@@ -36,6 +37,7 @@ class ResizableHashMap(HashMap):
     __slots__ = ()
     default_type = BPF_MAP_TYPE_RHASH
     required_flags = BPF_F_NO_PREALLOC
+    resumes_at_key = True
 
 
 class PerCpuHashMap(PerCPUMap, HashMap):

@@ -20,8 +20,9 @@ from pybpf import syscall
 from pybpf.constants import BPF_ANY, BPF_NOEXIST
 from pybpf.errors import BPFError, BPFExistsError
 from pybpf.maps.base import PREPARING, Map
-from pybpf.maps.batch import UNSUPPORTED, chunk_entries, read_chunks, walk, walk_chunks
-from pybpf.maps.face import CodecFace, Face, key_face, value_face
+from pybpf.maps.batch import UNSUPPORTED, chunk_entries, once, read_chunks, walk, walk_chunks
+from pybpf.maps.face import CodecFace, Face, accessors, key_face, value_face
+from pybpf.maps.view import View
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     from pybpf.maps.snapshot import Snapshot
     from pybpf.syscall import Buffer, ElementCalls
 
-_PREPARED = ("_calls", "_get", "_memory", "_set", "_words", "keys_face", "readers", "values_face")
+_PREPARED = frozenset(
+    ("_byte_calls", "_calls", "_get", "_memory", "_refused", "_set", "_words", "keys_face", "readers", "values_face")
+)
+"""What `MappingMap._prepare` and `ArrayMap._quicken` set."""
 _ABSENT: Any = object()
 _OURS = "pybpf.maps."
 
@@ -45,12 +49,16 @@ class MappingMap(Map):
     Keys and values are what their codecs make of them (see `pybpf.btf.codec`), `bytes` without type information.
     """
 
-    __slots__ = ("_calls", "_get", "_refused", "_set", "_walk_calls", "keys_face", "readers", "values_face")
+    __slots__ = ("_byte_calls", "_calls", "_get", "_refused", "_set", "keys_face", "readers", "values_face")
 
     _calls: ElementCalls
     _get: Callable[[Any], Any]
     """The value of a key, None if there is none."""
     _set: Callable[[Any, Any, int], None]
+    _byte_calls: ElementCalls | None
+    """Calls whose keys and values are bytes, see `_by_bytes`."""
+    _refused: frozenset[str]
+    """What the kernel does not have for this map: batch commands, and "take": read and delete in one step."""
     keys_face: Face
     values_face: Face
     readers: Readers | None
@@ -60,6 +68,8 @@ class MappingMap(Map):
     """The kernel can walk through the keys."""
     keys_need_values = False
     """There are keys that have no value, which iteration leaves out."""
+    resumes_at_key: ClassVar[bool] = True
+    """A batch goes on from a key, and the kernel begins again when that key is gone; not so where it has buckets."""
     helper_reads: ClassVar[bool] = False
     """A program that looks a key up sees the bytes that user space sees, and changes nothing by looking."""
     is_per_cpu: ClassVar[bool] = False
@@ -93,10 +103,10 @@ class MappingMap(Map):
             number, self.key_size, values.size, key_format=keys.format, value_format=values.format
         )
         self.keys_face, self.values_face = keys, values
-        self._walk_calls: ElementCalls | None = None
+        self._byte_calls = None
         self.readers = None
-        self._refused: frozenset[str] = frozenset()
-        self._get, self._set = _accessors(calls, keys, values)
+        self._refused = frozenset()
+        self._get, self._set = accessors(calls, keys, values)
         self._calls = calls
         self._quicken(calls)
 
@@ -136,8 +146,8 @@ class MappingMap(Map):
     def _release(self) -> None:
         if self._is_prepared():
             self._calls.close(self._fd)
-            if self._walk_calls is not None:
-                self._walk_calls.close(self._fd)
+            if self._byte_calls is not None:
+                self._byte_calls.close(self._fd)
             if self.readers is not None:
                 self.readers.close()
 
@@ -246,26 +256,35 @@ class MappingMap(Map):
             KeyError: there is no such element, and no default is given.
         """
         try:
-            return self.lookup_and_delete(key)
+            data = self._take(self._calls, self._raw_key(key))
+            if data is None:
+                raise self._missing(key)
         except LookupError:
             if default is _ABSENT:
                 raise
             return default
-        except BPFError as error:
-            if error.errno not in UNSUPPORTED:
-                raise
-        value = self.get(key)
-        if value is not None and self._calls.delete(self._raw_key(key)):
-            return value
-        if default is _ABSENT:
-            raise self._missing(key)
-        return default
+        return data if self.values_face.format else self.values_face.decode(data)
+
+    def _take(self, calls: ElementCalls, key: Any, flags: int = 0) -> Any:
+        """Read and delete an element, in one step or two; None if there is none."""
+        if "take" not in self._refused:
+            try:
+                return calls.lookup_and_delete(key, flags)
+            except BPFError as error:
+                if error.errno not in UNSUPPORTED:
+                    raise
+                if not flags:
+                    self._refused |= {"take"}
+        value = calls.lookup(key, flags)
+        return value if value is not None and calls.delete(key) else None
 
     def popitem(self) -> tuple[Any, Any]:
         """Read and delete some element. Raises KeyError when the map is empty."""
-        for key, value in self.items():
-            if self._calls.delete(self._raw_key(key)):
-                return key, value
+        calls = self._by_bytes()
+        for key in self._walked_keys(calls):
+            value = self._take(calls, key)
+            if value is not None:
+                return self.keys_face.decode(key), self.values_face.decode(value)
         raise KeyError(f"{self!r} is empty")
 
     def setdefault(self, key: Any, default: Any) -> Any:
@@ -356,24 +375,32 @@ class MappingMap(Map):
                     self._refused |= {command}
             else:
                 if first is not None:
-                    yield first
-                    yield from chunks
+                    found = chain((first,), chunks)
+                    again = self.resumes_at_key and not delete
+                    yield from once(found, self.key_size, size, self.max_entries) if again else found
                 return
-        yield from self._walked_chunks(values or self.keys_need_values, delete, flags)
+        yield from self._walked_chunks(values or (self.keys_need_values and not delete), delete, flags)
 
     def _walked_chunks(self, values: bool, delete: bool, flags: int) -> Iterator[Chunk]:
-        with PREPARING:
-            calls = self._walk_calls
-            if calls is None:
-                calls = syscall.ElementCalls(self.fileno(), self.key_size, self.values_face.size)
-                self._walk_calls = calls
+        calls = self._by_bytes()
+        keys = self._walked_keys(calls)
+        if delete and not values:
+            keys = filter(calls.delete, keys)
 
         def lookup(key: bytes) -> bytes | None:
-            value: bytes | None = calls.lookup(key, flags)
-            return value if not delete or calls.delete(key) else None
+            value: bytes | None = self._take(calls, key, flags) if delete else calls.lookup(key, flags)
+            return value
 
-        needed = lookup if values or delete else None
-        return walk_chunks(self._walked_keys(calls), needed, self.key_size, self.values_face.size)
+        return walk_chunks(keys, lookup if values else None, self.key_size, self.values_face.size)
+
+    def _by_bytes(self) -> ElementCalls:
+        """Calls that take each key as the kernel gave it, also those that Python values are not the whole of."""
+        with PREPARING:
+            calls = self._byte_calls
+            if calls is None:
+                calls = syscall.ElementCalls(self.fileno(), self.key_size, self.values_face.size)
+                self._byte_calls = calls
+            return calls
 
     def _walked_keys(self, calls: ElementCalls) -> Iterator[bytes]:
         return walk(calls.next_key, self.max_entries)
@@ -401,7 +428,11 @@ class MappingMap(Map):
         return sum(count for _, _, count in self.chunks(values=False))
 
     def __bool__(self) -> bool:
-        return next(self.chunks(values=False), None) is not None
+        calls = self._by_bytes()
+        keys: Iterable[Any] = self._walked_keys(calls)
+        if self.keys_need_values:
+            keys = (key for key in keys if calls.lookup(key) is not None)
+        return any(True for _ in keys)
 
     def keys(self) -> View:
         """The keys. ``list(m.keys())`` is one read of the map, ``list(m)`` are two: one for the length."""
@@ -426,6 +457,18 @@ class MappingMap(Map):
         for keys, values, count in self.chunks(flags=flags):
             found.update(zip(run_keys(keys, count), run_values(values, count), strict=True))
         return found
+
+    def raw_items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs of key and value as the bytes that the kernel has.
+
+        Two keys of the kernel may be the same value in Python: programs leave rubbish in padding or behind the NUL of a
+        string, and the kernel compares all bytes. Here they come apart, and `get`, ``m[k]``, ``del m[k]`` take such
+        bytes for a key of a struct, union, array or string.
+        """
+        key, value = Face(self.key_size, "key"), Face(self.values_face.size, "value")
+        return chain.from_iterable(
+            zip(key.run(keys, count), value.run(values, count), strict=True) for keys, values, count in self.chunks()
+        )
 
     def items_array(self, *, flags: int = 0) -> tuple[memoryview, memoryview]:
         """All keys and all values side by side, as two views of memory of their own: no Python object for each element.
@@ -485,7 +528,7 @@ class MappingMap(Map):
 
     def clear(self) -> None:
         """Delete every element."""
-        for _ in self.chunks(delete=True):
+        for _ in self.chunks(values=False, delete=True):
             pass
 
     def update(self, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]], flags: int = BPF_ANY) -> None:
@@ -548,60 +591,4 @@ class MappingMap(Map):
         )
 
 
-class View:
-    """The keys, values or items of a map: an iterable without a length. Each iteration reads the map anew."""
-
-    __slots__ = ("_iterate", "_options")
-
-    def __init__(self, iterate: Callable[..., Iterator[Any]], **options: int) -> None:
-        self._iterate = iterate
-        self._options = options
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._iterate(**self._options)
-
-    def __contains__(self, wanted: object) -> bool:
-        return any(found == wanted for found in self)
-
-    def __repr__(self) -> str:
-        return f"<view of {self._iterate.__self__!r}>"  # type: ignore[attr-defined]  # a bound method has it
-
-
 MutableMapping.register(MappingMap)
-
-
-def _accessors(
-    calls: ElementCalls, keys: Face, values: Face
-) -> tuple[Callable[[Any], Any], Callable[[Any, Any, int], None]]:
-    """What reads and what writes one element, made for these faces."""
-    lookup, update = calls.lookup, calls.update
-    encode_key, encode_value, decode = keys.encode, values.encode, values.decoder()
-    if keys.format and values.format:
-        return lookup, update
-    if keys.format:
-
-        def get(key: Any) -> Any:
-            data = lookup(key)
-            return None if data is None else decode(data)
-
-        def set(key: Any, value: Any, flags: int) -> None:
-            update(key, encode_value(value), flags)
-
-    elif values.format:
-
-        def get(key: Any) -> Any:
-            return lookup(encode_key(key))
-
-        def set(key: Any, value: Any, flags: int) -> None:
-            update(encode_key(key), value, flags)
-
-    else:
-
-        def get(key: Any) -> Any:
-            data = lookup(encode_key(key))
-            return None if data is None else decode(data)
-
-        def set(key: Any, value: Any, flags: int) -> None:
-            update(encode_key(key), encode_value(value), flags)
-
-    return get, set

@@ -12,7 +12,7 @@ import pytest
 from map_helpers import Types, failing, unless_unknown
 
 from pybpf import constants as c
-from pybpf.errors import BPFError, BPFExistsError
+from pybpf.errors import ENOTSUPP, BPFError, BPFExistsError
 from pybpf.maps import (
     HashMap,
     LruHashMap,
@@ -187,6 +187,57 @@ def test_integers_of_other_kinds(numbers: HashMap) -> None:
 
     numbers[Colour.RED] = True
     assert numbers[1] == numbers[True] == numbers[Colour.RED] == 1
+
+
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_emptying_by_popitem_reads_one_element_at_a_time(numbers: HashMap, in_one_step: bool) -> None:
+    numbers.update({number: number * 10 for number in range(50)})
+    with failing(ENOTSUPP, *([] if in_one_step else ["BPF_MAP_LOOKUP_AND_DELETE_ELEM"])) as seen:
+        found = {}
+        while numbers:
+            key, found[key] = numbers.popitem()
+    assert found == {number: number * 10 for number in range(50)}
+    assert "BPF_MAP_LOOKUP_BATCH" not in seen.seen
+    with pytest.raises(KeyError, match="empty"):
+        numbers.popitem()
+
+
+class TestKeysThatPythonCannotTellApart:
+    """Programs leave rubbish in padding and behind the NUL of a string; the kernel compares it."""
+
+    TYPES = (
+        ("char[8]", (b"ab\0xy\0\0\0", b"ab\0zz\0\0\0")),
+        ("struct padded { u8 a; u32 b; }", (b"\1\xff\xff\xff\2\0\0\0", b"\1\0\xff\0\2\0\0\0")),
+    )
+
+    @pytest.fixture(params=TYPES, ids=["text", "padding"])
+    def dirty(self, request: pytest.FixtureRequest) -> Iterator[tuple[HashMap, tuple[bytes, bytes]]]:
+        declared, keys = request.param
+        with HashMap(key=declared, value="u32", max_entries=8) as made:
+            made[keys[0]], made[keys[1]] = 3, 4
+            yield made, keys
+
+    def test_popitem(self, dirty: tuple[HashMap, tuple[bytes, bytes]]) -> None:
+        made, _ = dirty
+        assert sorted(value for _, value in (made.popitem(), made.popitem())) == [3, 4]
+        assert not made
+
+    def test_drain_and_clear(self, dirty: tuple[HashMap, tuple[bytes, bytes]]) -> None:
+        made, keys = dirty
+        with failing(ENOTSUPP, "BPF_MAP_LOOKUP_AND_DELETE_BATCH"):
+            assert sorted(value for _, value in made.drain()) == [3, 4]
+            made[keys[0]] = 1
+            made.clear()
+        assert not made
+
+    def test_raw_items(self, dirty: tuple[HashMap, tuple[bytes, bytes]]) -> None:
+        made, keys = dirty
+        assert len(made.to_dict()) == 1
+        assert dict(made.raw_items()) == {keys[0]: struct.pack("=I", 3), keys[1]: struct.pack("=I", 4)}
+        for key, _ in made.raw_items():
+            assert made.get(key) == made[key]
+            del made[key]
+        assert len(made) == 0
 
 
 class TestKinds:

@@ -13,8 +13,8 @@ from map_helpers import Types, failing
 
 from pybpf.constants import BPF_F_LOCK
 from pybpf.errors import ENOTSUPP, BPFError
-from pybpf.maps import ArrayMap, HashMap, PerCpuHashMap
-from pybpf.maps.batch import chunk_entries, walk
+from pybpf.maps import ArrayMap, HashMap, LpmTrie, PerCpuHashMap
+from pybpf.maps.batch import chunk_entries, once, walk
 
 COUNT = 20_000
 WANTED = {number * 7919: number for number in range(COUNT)}
@@ -153,6 +153,31 @@ class TestDeletionMeanwhile:
             finally:
                 stop.set()
                 thread.join()
+
+    @pytest.mark.parametrize("adding", [False, True])
+    def test_of_the_key_that_a_batch_goes_on_from(self, adding: bool) -> None:
+        """A prefix trie has batches that go on from a key, and begins again when that one is gone."""
+        networks = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(20_000)]
+        with LpmTrie(key="ipv4", value="u32", max_entries=40_000) as made:
+            made.update_many(networks, range(20_000))
+            seen = []
+            for position, (key, _) in enumerate(made.items()):
+                seen.append(key)
+                if position % 8192 == 8191:
+                    del made[key]
+                    if adding:
+                        made[f"11.0.{position >> 13}.0/24"] = 0
+        assert len(set(seen)) == len(seen)
+        assert {str(key) for key in seen} >= set(networks)
+
+    def test_batches_that_are_sent_back_again_and_again(self) -> None:
+        def chunks() -> Iterator[tuple[memoryview, memoryview, int]]:
+            while True:
+                yield memoryview(bytearray(b"abca")), memoryview(bytearray(b"12345678")), 4
+                yield memoryview(bytearray(b"bdae")), memoryview(bytearray(b"21435465")), 4
+
+        found = [(bytes(keys[:count]), bytes(values[: 2 * count])) for keys, values, count in once(chunks(), 1, 2, 5)]
+        assert found == [(b"abc", b"123456"), (b"de", b"4365")]
 
     def test_walk_that_is_sent_back_again_and_again(self) -> None:
         """A kernel that always begins at the first key."""

@@ -349,6 +349,7 @@ class TestNetwork:
             with pytest.raises(NotSupportedError):
                 made[0]
             assert list(made) == [0, 1]
+            made.clear()
 
     def test_cgroups(self) -> None:
         roots = [
@@ -364,7 +365,9 @@ class TestNetwork:
                 made[0] = directory
                 with pytest.raises(NotSupportedError):
                     made[0]
-                del made[0]
+                made.clear()
+                with pytest.raises(KeyError):
+                    del made[0]
         finally:
             os.close(directory)
 

@@ -8,8 +8,9 @@ import struct
 import tempfile
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from map_helpers import Types, program
@@ -18,7 +19,19 @@ from pybpf import constants as c
 from pybpf import syscall
 from pybpf.abi import MapType
 from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, ClosedError, ObjectError
-from pybpf.maps import ArrayMap, HashMap, Map, MappingMap, Queue, class_of, make_map, open_map
+from pybpf.maps import (
+    ArrayMap,
+    HashMap,
+    LpmTrie,
+    Map,
+    MappingMap,
+    PerCpuHashMap,
+    ProgArray,
+    Queue,
+    class_of,
+    make_map,
+    open_map,
+)
 from pybpf.syscall import FD
 
 BPFFS = Path("/sys/fs/bpf")
@@ -282,6 +295,46 @@ def test_freeze(counts: HashMap) -> None:
     with pytest.raises(BPFError) as caught:
         counts.freeze()
     assert caught.value.errno_name in ("EBUSY", "EPERM")
+
+
+KEY = bytes(8)
+FIRST_USES: list[Callable[[Any], object]] = [
+    lambda made: made.delete_many([KEY]),
+    lambda made: made.write_bytes(KEY, bytes(made.values_face.size), 1, 0, 0),
+    lambda made: made.update({KEY: bytes(8)}),
+    lambda made: made.update_many([KEY], [bytes(8)]),
+    lambda made: made.get_many([KEY]),
+    lambda made: made.update_array(KEY, bytes(made.values_face.size)),
+    lambda made: list(made._walked_chunks(True, False, 0)),
+    lambda made: made.popitem(),
+    lambda made: made.pop(KEY),
+    lambda made: made.drain(),
+    lambda made: made.clear(),
+    lambda made: made.items_array(),
+    lambda made: made.snapshot(),
+    lambda made: made.to_dict(),
+    lambda made: len(made),
+    lambda made: bool(made),
+]
+
+
+@pytest.mark.parametrize("use", FIRST_USES)
+@pytest.mark.parametrize("cls", [HashMap, PerCpuHashMap, LpmTrie])
+def test_anything_may_be_the_first_use(cls: type[MappingMap], use: Callable[[Any], object]) -> None:
+    with cls(key=8, value=8, max_entries=4) as made:
+        made[KEY] = bytes(8)
+        with cls.from_id(made.id) as fresh:
+            use(fresh)
+
+
+def test_anything_may_be_the_first_use_of_an_array() -> None:
+    uses: list[Callable[[ArrayMap], object]] = [ArrayMap.to_dict, ArrayMap.snapshot, ArrayMap.clear]
+    uses.append(lambda made: made.write_bytes(bytes(4), bytes(8), 1, 0, 0))
+    for use in uses:
+        with ArrayMap(value=8, max_entries=1) as made:
+            use(made)
+    with ProgArray(max_entries=1) as programs:
+        assert programs.delete_many([0]) == 0
 
 
 def test_nothing_is_prepared_before_it_is_used(types: Types) -> None:
