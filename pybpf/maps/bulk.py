@@ -8,6 +8,10 @@ Rules of this module:
 
 from __future__ import annotations
 
+import sys
+
+from pybpf.btf.composites import ArrayCodec
+from pybpf.btf.scalars import INTEGER_CODES
 from pybpf.maps.batch import chunk_entries
 from pybpf.maps.face import PerCPUFace
 
@@ -43,7 +47,7 @@ def items_numpy(owner: MappingMap, flags: int) -> tuple[Any, Any]:
     if not isinstance(face, PerCPUFace):
         return as_numpy(keys, owner.keys_face, owner.key_codec), as_numpy(values, face, owner.value_codec)
     columns = as_numpy(values, face.one, owner.value_codec, face.stride)
-    return as_numpy(keys, owner.keys_face, owner.key_codec), columns.reshape(-1, face.cpus)
+    return as_numpy(keys, owner.keys_face, owner.key_codec), columns.reshape(-1, face.cpus, *columns.shape[1:])
 
 
 def as_numpy(data: Any, face: Face, codec: Codec | None, stride: int = 0) -> Any:
@@ -98,14 +102,69 @@ def _dtype(face: Face, codec: Codec | None) -> Any:
 
 
 def _flat(buffer: Any, face: Face) -> memoryview:
-    """The bytes of a buffer. Raises ValueError when they are not whole elements, TypeError when it is none."""
-    view = memoryview(buffer)
-    if not view.c_contiguous:
-        raise ValueError(f"{face.where}: the memory is not contiguous")
+    """The bytes of a buffer as the kernel takes them.
+
+    Raises:
+        ValueError: they are not whole elements.
+        TypeError: it is no buffer, or one of another type than the elements.
+    """
+    if not isinstance(face, PerCPUFace):
+        return _whole(_checked(buffer, face), face.size, face.where)
+    one, view = face.one, _checked(buffer, face.one)
+    row = view.nbytes // len(view) if view.ndim > 1 and view.nbytes else view.itemsize
+    if one.size == face.stride or row == face.size or (view.ndim <= 1 and row == 1):
+        return _whole(view, face.size, face.where)
+    # Values without the padding that the kernel has behind each: numpy's.
+    data = _whole(view, one.size * face.cpus, face.where).tobytes()
+    padded = bytearray(len(data) // one.size * face.stride)
+    for at in range(one.size):
+        padded[at :: face.stride] = data[at :: one.size]
+    return memoryview(padded)
+
+
+def _checked(buffer: Any, face: Face) -> memoryview:
+    """A buffer that holds bytes, or what the face has. Raises TypeError."""
+    whole: Codec | None = getattr(face, "codec", None)
+    leaf = whole
+    while isinstance(leaf, ArrayCodec):
+        leaf = leaf.element
+    wanted = face.format or (leaf.code if leaf is not None else "")
+    dtype: Any = getattr(buffer, "dtype", None)
+    if getattr(
+        dtype, "names", None
+    ):  # a structured one of numpy: a memoryview cannot say those with overlapping members
+        view = memoryview(buffer.view(f"V{dtype.itemsize}"))
+        code, is_right = "", dtype == _dtype(face, whole).base
+    else:
+        try:
+            view = memoryview(buffer)
+        except ValueError as error:
+            raise TypeError(f"{face.where}: {error}") from None
+        code = _code(view)
+        is_bytes = (view.itemsize == 1 and code != "?") or (code[-1] in "sx}" and view.itemsize == face.size)
+        is_right = code == wanted or is_bytes
+    if not is_right and (wanted or code == "O"):
+        named = whole.c_name if whole is not None else f"{face.size} bytes"
+        found = code if dtype is None else dtype
+        raise TypeError(f"{face.where} takes bytes or elements of {named}, not a buffer of {found}")
+    return view
+
+
+def _code(view: memoryview) -> str:
+    """What a buffer holds, as `struct` says it: numbers of this machine's byte order as one letter of fixed size."""
+    order, code = (view.format[0], view.format[1:]) if view.format[0] in "@=<>!" else ("@", view.format)
+    if view.itemsize > 1 and order in (">!" if sys.byteorder == "little" else "<"):
+        return view.format
+    if code in ("b", "h", "i", "l", "q", "n", "B", "H", "I", "L", "Q", "N"):
+        return INTEGER_CODES[view.itemsize, code.islower()]
+    return code
+
+
+def _whole(view: memoryview, size: int, where: str) -> memoryview:
+    """The bytes of elements of `size` bytes. Raises ValueError."""
+    if view.nbytes % size:
+        raise ValueError(f"{where}: {view.nbytes} bytes are no whole number of elements of {size}")
     try:
-        data = view.cast("B") if view.nbytes else memoryview(b"")
-    except TypeError:  # a structured format, which memoryview does not cast
-        data = memoryview(view.tobytes())
-    if len(data) % face.size:
-        raise ValueError(f"{face.where}: {len(data)} bytes are no whole number of elements of {face.size}")
-    return data
+        return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
+    except TypeError:  # a format that memoryview does not cast
+        return memoryview(view.tobytes())

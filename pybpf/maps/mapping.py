@@ -483,18 +483,20 @@ class MappingMap(Map):
     def items_numpy(self, *, flags: int = 0) -> tuple[Any, Any]:
         """All keys and all values as two numpy arrays of their own, structs as structured ones. Needs numpy.
 
-        Of a per-CPU map the values have a second dimension, the CPU. The dtypes are those of `pybpf.btf.columns`;
-        without type information, of ``V`` (bytes). Flags are those of `get`.
+        Of a per-CPU map the values have a second dimension, the CPU; arrays have theirs behind it. The dtypes are those
+        of `pybpf.btf.columns`, in which bitfields are left out; without type information, of ``V`` (bytes).
+        Flags are those of `get`.
         """
         from pybpf.maps.bulk import items_numpy
 
         return items_numpy(self, flags)
 
     def update_array(self, keys: Any, values: Any, flags: int = BPF_ANY) -> None:
-        """Write elements from memory: what `items_array` and `items_numpy` give, or any contiguous buffers.
+        """Write elements from memory: what `items_array` and `items_numpy` give, or any buffers of bytes or elements.
 
         Raises:
             ValueError: a buffer does not hold whole elements, or one holds more than the other.
+            TypeError: it is no buffer, or holds elements of another type, size or byte order than the map.
             BPFError: as of `put`; its attribute `count` says how many were written.
         """
         from pybpf.maps.bulk import update_array
