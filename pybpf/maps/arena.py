@@ -24,7 +24,7 @@ from pybpf.syscall import PAGE_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
     from pybpf.btf.codec import Codec
     from pybpf.maps.declared import Declared
@@ -162,6 +162,15 @@ class ArenaMap(Map):
         if found is None:
             found = self._codecs[declared] = codec_of(declared)
         return found
+
+    def __copy__(self) -> Self:
+        """Another object of the same arena, which shares the mapping; see `Map`."""
+        from copy import copy
+
+        area, made = copy(self._mapped()), super().__copy__()
+        made._area = area
+        made.data_offset = self.data_offset
+        return made
 
     def _release(self) -> None:
         if self._area is not None:

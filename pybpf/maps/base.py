@@ -12,29 +12,46 @@ Rules of this package:
 
 from __future__ import annotations
 
+import errno
 import os
 from _thread import RLock
 from _warnings import warn  # the built-in part of `warnings`, see pybpf.syscall.fd
 
 from pybpf import syscall
-from pybpf.constants import MAP_TYPE_NAMES
-from pybpf.errors import ClosedError, ObjectError
+from pybpf.constants import BPF_OBJ_NAME_LEN, MAP_TYPE_NAMES
+from pybpf.errors import ENOTSUPP, BPFNotFoundError, ClosedError, NotSupportedError, ObjectError
+from pybpf.syscall import FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, ClassVar, Self
+    from typing import Any, ClassVar, NoReturn, Self
 
     from pybpf.abi import MapType
     from pybpf.btf.codec import Codec
     from pybpf.btf.reader import BTF
     from pybpf.maps.declared import Declared
     from pybpf.mapspec import MapSpec
-    from pybpf.syscall import FD, FdLike, MapInfo
+    from pybpf.syscall import FdLike, MapInfo
 
 
 PREPARING = RLock()
 """Held while some map prepares itself or is closed: both are short, rare, and must not happen at once."""
 os.register_at_fork(after_in_child=PREPARING._at_fork_reinit)  # type: ignore[attr-defined]
+
+_COPIED = (
+    "name",
+    "type_number",
+    "key_size",
+    "value_size",
+    "max_entries",
+    "flags",
+    "map_extra",
+    "key_codec",
+    "value_codec",
+    "btf",
+    "spec",
+)
+"""What a copy takes over, as `Map` takes it."""
 
 
 class Map:
@@ -216,6 +233,28 @@ class Map:
             raise
 
     @classmethod
+    def from_name(cls, name: str, *, flags: int = 0) -> Self:
+        """The one map of this name in the whole system, whoever made it. Needs CAP_SYS_ADMIN; since Linux 4.15.
+
+        Maps of other classes do not count: ``HashMap.from_name("counts")``. The kernel keeps 15 characters of a name.
+
+        Raises:
+            BPFNotFoundError: there is none.
+            ValueError: there are several; it tells their ids.
+        """
+        from pybpf.maps import class_of
+        from pybpf.system import maps
+
+        kept = name[: BPF_OBJ_NAME_LEN - 1]
+        found = [info.id for info in maps() if info.name == kept and issubclass(class_of(info.type), cls)]
+        if not found:
+            raise BPFNotFoundError(errno.ENOENT, "BPF_MAP_GET_NEXT_ID", f"map {name!r}")
+        if len(found) > 1:
+            ids = ", ".join(map(str, found))
+            raise ValueError(f"{len(found)} maps are named {kept!r}: ids {ids}; open one of them with from_id()")
+        return cls.from_id(found[0], flags=flags)
+
+    @classmethod
     def _open(cls, fd: FD) -> Self:
         from pybpf.maps import open_map
 
@@ -261,6 +300,25 @@ class Map:
             self._id = self.info().id
         return self._id
 
+    @property
+    def frozen(self) -> bool:
+        """Whether `freeze()` was called, here or elsewhere. Linux 5.2. Raises NotSupportedError."""
+        return bool(self._told("frozen"))
+
+    @property
+    def memlock(self) -> int:
+        """Bytes of memory that the kernel says it takes (an estimate since Linux 5.11). Raises NotSupportedError."""
+        return self._told("memlock")
+
+    def _told(self, field: str) -> int:
+        """A number that the kernel tells in /proc (bpf_map_show_fdinfo() in kernel/bpf/syscall.c)."""
+        with self.fd.lend() as number, open(f"/proc/self/fdinfo/{number}") as file:
+            for line in file:
+                name, _, text = line.partition(":")
+                if name == field:
+                    return int(text)
+        raise NotSupportedError(ENOTSUPP, "/proc/self/fdinfo", f"map {self.name!r}", f"It does not tell {field!r} here")
+
     def freeze(self) -> None:
         """Let nobody write to the map through bpf(2) any more; programs still may. Linux 5.2.
 
@@ -301,6 +359,29 @@ class Map:
     def pin_path(self) -> str:
         """Where `pin()` or `open_pinned()` has it, or an empty string."""
         return self._pin_path
+
+    # --- copies ----------------------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Self:
+        """Another object of the same map with a descriptor of its own, so that each can be closed alone.
+
+        It knows of no pin. Raises ClosedError.
+        """
+        with self.fd.lend() as number:
+            fd = FD(syscall.duplicate(number))
+        plain: Any = getattr(self, "_plain_class", type(self))  # see `MappingMap.operators`
+        try:
+            made: Self = plain(fd, **{field: getattr(self, field) for field in _COPIED})
+        except BaseException:
+            fd.close()
+            raise
+        return made
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            f"{self!r} cannot be pickled or copied deeply: it is a descriptor. Map.open_pinned() and Map.from_id() open"
+            " the same map elsewhere, copy.copy() here, snapshot() has what is in it"
+        )
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

@@ -140,7 +140,7 @@ class MappingMap(Map):
         plain = type(self)
         if not (plain.__getitem__.__module__.startswith(_OURS) and plain.__setitem__.__module__.startswith(_OURS)):
             return
-        body = {"__slots__": (), "__module__": plain.__module__, "__doc__": plain.__doc__}
+        body = {"__slots__": (), "__module__": plain.__module__, "__doc__": plain.__doc__, "_plain_class": plain}
         self.__class__ = type(plain.__name__, (plain,), {**body, "__getitem__": getitem, "__setitem__": setitem})
 
     def _release(self) -> None:

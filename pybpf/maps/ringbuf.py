@@ -8,7 +8,7 @@ from pybpf.maps.eventmap import EventMap
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Self
 
     from pybpf.events import RingBuffer
 
@@ -21,6 +21,12 @@ class RingBufferMap(EventMap):
 
     drops: Callable[[], int | None]
     """Gives the count that the object's programs keep of records which found no room; absent when nobody knows any."""
+
+    def __copy__(self) -> Self:
+        made = super().__copy__()
+        if hasattr(self, "drops"):
+            made.drops = self.drops
+        return made
 
     def reader(self, **options: Any) -> RingBuffer:
         """A reader of this map, which the caller closes. Options are those of `pybpf.events.RingBuffer`.

@@ -8,7 +8,7 @@ from pybpf.maps.mapping import MappingMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
     from pybpf.links import Link
 
@@ -28,6 +28,11 @@ class StructOpsMap(MappingMap):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._prepared = b""
+
+    def __copy__(self) -> Self:
+        made = super().__copy__()
+        made._prepared = self._prepared
+        return made
 
     def _key_face(self) -> Face:
         return NumberFace(self._where("key"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 
 import pytest
 from map_helpers import unless_unknown
@@ -85,6 +86,14 @@ def test_one_address_for_all(arena: ArenaMap) -> None:
     arena.close()
     with ArenaMap(max_entries=4, map_extra=address) as made:
         assert made.address == address
+
+
+def test_copies_share_the_memory(arena: ArenaMap) -> None:
+    with copy(arena) as again:
+        assert again.address == arena.address
+        arena.write(arena.address, "u64", 7)
+        arena.close()
+        assert again.read(again.address, "u64") == 7
 
 
 def test_pages_that_nobody_has_allocated_are_not_touched() -> None:

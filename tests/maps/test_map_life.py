@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
+import pickle
 import struct
 import tempfile
 import warnings
@@ -18,7 +20,7 @@ from map_helpers import Types, program
 from pybpf import constants as c
 from pybpf import syscall
 from pybpf.abi import MapType
-from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, ClosedError, ObjectError
+from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, ClosedError, NotSupportedError, ObjectError
 from pybpf.maps import (
     ArrayMap,
     HashMap,
@@ -236,6 +238,22 @@ class TestOpening:
             made[{"a": 1, "b": 2}] = {"packets": 3}
             assert made[1, 2].packets == 3
 
+    def test_by_name(self, types: Types) -> None:
+        name = f"py_{os.getpid()}_long_name"
+        with pytest.raises(BPFNotFoundError, match=f"map '{name}'"):
+            Map.from_name(name)
+        with (
+            HashMap(key="u32", value="u32", max_entries=1, name=name[:15]) as first,
+            HashMap.from_name(name) as again,
+            Queue(value="u32", max_entries=1, name=name[:15]) as second,
+            Queue.from_name(name, flags=c.BPF_F_RDONLY) as queue,
+        ):
+            assert (again.id, queue.id) == (first.id, second.id)
+            with pytest.raises(PermissionError):
+                queue.push(bytes(4))
+            with pytest.raises(ValueError, match=f"2 maps are named '{name[:15]}': ids {first.id}, {second.id};"):
+                Map.from_name(name)
+
     def test_by_id_refuses(self, types: Types) -> None:
         with pytest.raises(BPFNotFoundError):
             Map.from_id(0x7FFFFFFF)
@@ -335,6 +353,52 @@ def test_anything_may_be_the_first_use_of_an_array() -> None:
             use(made)
     with ProgArray(max_entries=1) as programs:
         assert programs.delete_many([0]) == 0
+
+
+def test_frozen_and_memory(counts: HashMap) -> None:
+    assert not counts.frozen
+    assert counts.memlock >= 8 * (4 + 16)
+    counts.freeze()
+    assert counts.frozen
+    with pytest.raises(NotSupportedError, match="map 'counts': .*'lost'"):
+        counts._told("lost")
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_copy(is_used: bool) -> None:
+    class Own(HashMap):
+        __slots__ = ()
+
+    made = Own(key="u32", value="u64", max_entries=8, name="counts")
+    if is_used:
+        made[1] = 2
+        assert type(made) is not Own  # it reads and writes by methods of its own
+    with copy.copy(made) as again:
+        assert type(again) is Own
+        assert (again.fileno() != made.fileno(), again.id, repr(again)) == (True, made.id, repr(made))
+        made.close()
+        again[1] = 5
+        assert (again[1], again.to_dict()) == (5, {1: 5})
+    with pytest.raises(ClosedError):
+        copy.copy(again)
+
+
+def test_copy_of_a_class_with_another_constructor() -> None:
+    class Fixed(HashMap):
+        def __init__(self) -> None:
+            super().__init__(key="u32", value="u64", max_entries=8)
+
+    with Fixed() as made:
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(TypeError):
+            copy.copy(made)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_cannot_leave_the_process(counts: HashMap) -> None:
+    for use in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"'counts' .*cannot be pickled or copied deeply: .*from_id\(\)"):
+            use(counts)  # type: ignore[operator]
 
 
 def test_nothing_is_prepared_before_it_is_used(types: Types) -> None:
