@@ -63,13 +63,15 @@ class LiveGlobals:
         """The mapped memory of a data map, or None when the kernel does not map it."""
         if not made.flags & c.BPF_F_MMAPABLE:
             return None
-        if made.name not in self._memory:
+        memory = self._memory.get(made.name)
+        if memory is None:
             from pybpf.syscall.memory import PAGE_SIZE, map_memory
 
             size = -(-made.value_size // PAGE_SIZE) * PAGE_SIZE
             writable = not made.flags & c.BPF_F_RDONLY_PROG
-            self._memory[made.name] = map_memory(made.fileno(), size, writable=writable)
-        return self._memory[made.name]
+            with made.fd.lend() as number:
+                memory = self._memory[made.name] = map_memory(number, size, writable=writable)
+        return memory
 
     def __getitem__(self, name: str) -> Any:
         from pybpf.btf.codec import codec
@@ -129,8 +131,8 @@ class LiveGlobals:
             return default
 
     def close(self) -> None:
-        while self._memory:
-            self._memory.popitem()[1].close()
+        # Another thread may be reading: it holds the memory, which is unmapped when the last one lets go of it.
+        self._memory.clear()
 
     def __repr__(self) -> str:
         return f"<globals of {self._owner.name!r}: {', '.join(self) or 'none'}>"
@@ -148,7 +150,8 @@ def read_variable(variable: Variable, made: Map, codec: Codec) -> Any:
 def _read(made: Map) -> bytes:
     from pybpf.syscall import map_lookup_elem
 
-    return map_lookup_elem(made.fileno(), bytes(4), made.value_size)
+    with made.fd.lend() as number:
+        return map_lookup_elem(number, bytes(4), made.value_size)
 
 
 def _on_cpus(made: Map) -> PerCpuArrayMap:
@@ -173,4 +176,5 @@ def _put_on_cpus(variable: Variable, made: Map, codec: Codec, value: Any) -> Non
 def _write(made: Map, data: bytearray) -> None:
     from pybpf.syscall import map_update_elem
 
-    map_update_elem(made.fileno(), bytes(4), data)
+    with made.fd.lend() as number:
+        map_update_elem(number, bytes(4), data)

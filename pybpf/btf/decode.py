@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pybpf.btf import kinds
 from pybpf.btf.kinds import DatasecEntry, Param
-from pybpf.btf.layout import TYPE_WORDS, info_kind, info_vlen
+from pybpf.btf.layout import TYPE_WORDS, info_kind, info_vlen, numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pybpf.btf.layout import Words
     from pybpf.btf.reader import BTF
@@ -28,13 +28,13 @@ def decode(btf: BTF, id: int, words: Words, position: int, size: int) -> kinds.T
     kind = info_kind(words[position + 1])
     if kind <= kinds.KIND_MAX:
         return _DECODERS[kind](btf, id, name, words, position)
-    return kinds.Unknown(btf, id, name, kind, tuple(words[position : position + size].tolist()))
+    return kinds.Unknown(btf, id, name, kind, numbers(words, position, position + size))
 
 
-def _columns(words: Words, position: int, width: int) -> list[list[int]]:
+def _columns(words: Words, position: int, width: int) -> list[tuple[int, ...]]:
     """The vlen elements of a type as `width` columns."""
     start = position + TYPE_WORDS
-    flat = words[start : start + info_vlen(words[position + 1]) * width].tolist()
+    flat = numbers(words, start, start + info_vlen(words[position + 1]) * width)
     return [flat[column::width] for column in range(width)]
 
 
@@ -65,28 +65,27 @@ def _array(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.A
 def _composite(cls: type[kinds.Composite]) -> Decoder:
     def decoder(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Composite:
         start = position + TYPE_WORDS
-        members = words[start : start + 3 * info_vlen(words[position + 1])]
+        members = numbers(words, start, start + 3 * info_vlen(words[position + 1]))
         return cls(btf, id, name, words[position + 2], members, _kind_flag(words, position))
 
     return decoder
 
 
 def _enum(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Enum:
-    names, numbers = _columns(words, position, 2)
+    names, stored = _columns(words, position, 2)
     signed = _kind_flag(words, position)
-    if signed:
-        numbers = [(number ^ _SIGN_32) - _SIGN_32 for number in numbers]
-    values = tuple(zip(btf.strings(names), numbers, strict=True))
+    read: Iterable[int] = [(one ^ _SIGN_32) - _SIGN_32 for one in stored] if signed else stored
+    values = tuple(zip(btf.strings(names), read, strict=True))
     return kinds.Enum(btf, id, name, words[position + 2], signed, values)
 
 
 def _enum64(btf: BTF, id: int, name: str, words: Words, position: int) -> kinds.Enum64:
     names, lows, highs = _columns(words, position, 3)
-    numbers = [high << 32 | low for low, high in zip(lows, highs, strict=True)]
+    read = [high << 32 | low for low, high in zip(lows, highs, strict=True)]
     signed = _kind_flag(words, position)
     if signed:
-        numbers = [(number ^ _SIGN_64) - _SIGN_64 for number in numbers]
-    values = tuple(zip(btf.strings(names), numbers, strict=True))
+        read = [(one ^ _SIGN_64) - _SIGN_64 for one in read]
+    values = tuple(zip(btf.strings(names), read, strict=True))
     return kinds.Enum64(btf, id, name, words[position + 2], signed, values)
 
 

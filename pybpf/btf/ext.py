@@ -40,13 +40,13 @@ class Records:
 
     Attributes:
         record_size: in bytes, a multiple of 4.
-        data: all records, in host byte order.
+        data: all records, in host byte order. Threads share them, see `pybpf.btf.layout.numbers`.
         count: how many there are.
     """
 
     __slots__ = ("_offsets", "_sorted", "count", "data", "record_size")
 
-    def __init__(self, record_size: int, data: memoryview) -> None:
+    def __init__(self, record_size: int, data: bytes) -> None:
         self.record_size = record_size
         self.data = data
         self.count = len(data) // record_size
@@ -69,7 +69,7 @@ class Records:
 
     def column(self, number: int) -> list[int]:
         """One 32-bit field of every record."""
-        found: list[int] = self.data.cast("I")[number :: self.record_size // 4].tolist()
+        found: list[int] = memoryview(self.data).cast("I")[number :: self.record_size // 4].tolist()
         return found
 
     def part(self, start_byte: int, end_byte: int) -> Records:
@@ -84,17 +84,17 @@ class Records:
             for index, offset in enumerate(offsets)
             if start_byte <= offset < end_byte
         ]
-        return Records(size, memoryview(b"".join(chosen)))
+        return Records(size, b"".join(chosen))
 
     def slice(self, start_byte: int, end_byte: int) -> bytes:
         """The bytes of `part()`."""
-        return bytes(self.part(start_byte, end_byte).data)
+        return self.part(start_byte, end_byte).data
 
     def in_order(self) -> Records:
         """The records sorted by instruction offset; those of one instruction stay in file order."""
         if self.offsets and not self._sorted:
             rows = sorted(self.rows(), key=_offset_of)
-            return Records(self.record_size, memoryview(struct.pack(f"={len(self.data) // 4}I", *sum(rows, ()))))
+            return Records(self.record_size, struct.pack(f"={len(self.data) // 4}I", *sum(rows, ())))
         return self
 
     def rows(self) -> Iterator[tuple[int, ...]]:
@@ -181,7 +181,4 @@ def _area(what: str, data: bytes, btf: BTF, header: int, offset: int, length: in
         at = end
     if not found:
         raise BTFError(f".BTF.ext {what}: no records")
-    return {
-        name: Records(size, parts[0] if len(parts) == 1 else memoryview(b"".join(parts)))
-        for name, parts in found.items()
-    }
+    return {name: Records(size, b"".join(parts)) for name, parts in found.items()}

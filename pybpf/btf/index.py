@@ -19,7 +19,7 @@ from __future__ import annotations
 import struct
 from binascii import crc32
 
-from pybpf.btf.layout import info_kind
+from pybpf.btf.layout import info_kind, numbers
 from pybpf.btf.names import ENCODING_ERRORS, encode_name, essential_name
 from pybpf.errors import BTFError
 
@@ -126,7 +126,7 @@ class NameIndex:
 
     def _bucket(self, essential: bytes) -> list[int] | None:
         number = crc32(essential) & self._mask
-        first, check, last = self._buckets[2 * number : 2 * number + 3].tolist()
+        first, check, last = numbers(self._buckets, 2 * number, 2 * number + 3)
         raw = self._image[self._entries + 8 * first : self._entries + 8 * last]
         if crc32(raw, number + 1) != check:
             return None

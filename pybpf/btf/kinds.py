@@ -15,7 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
-    from pybpf.btf.layout import Words
     from pybpf.btf.reader import BTF
 
 KIND_VOID = 0
@@ -250,7 +249,7 @@ class Composite(Type):
 
     __slots__ = ("_made", "_members", "_words", "kind_flag", "size")
 
-    def __init__(self, btf: BTF, id: int, name: str, size: int, words: Words, kind_flag: bool) -> None:
+    def __init__(self, btf: BTF, id: int, name: str, size: int, words: tuple[int, ...], kind_flag: bool) -> None:
         """`words` are three for each member: the offset of its name, its type, its place."""
         super().__init__(btf, id, name)
         self.size = size
@@ -263,7 +262,7 @@ class Composite(Type):
     def members(self) -> tuple[Member, ...]:
         """All, in order. Raises BTFError for a bad name."""
         if self._members is None:
-            words = self._words.tolist()
+            words = self._words
             names = self.btf.strings(words[::3])
             self._members = tuple(map(self._member, names, words[1::3], words[2::3]))
         return self._members
@@ -273,15 +272,15 @@ class Composite(Type):
         return len(self._words) // 3
 
     @property
-    def name_offsets(self) -> list[int]:
+    def name_offsets(self) -> tuple[int, ...]:
         """Where the name of each member is among the strings: 0 for an anonymous one."""
-        return self._words[::3].tolist()
+        return self._words[::3]
 
     def member(self, index: int) -> Member:
         """One of `members`, without decoding the others. Raises BTFError for a bad name."""
         made = self._made.get(index)
         if made is None:
-            name, type_id, place = self._words[3 * index : 3 * index + 3].tolist()
+            name, type_id, place = self._words[3 * index : 3 * index + 3]
             made = self._made[index] = self._member(self.btf.string(name), type_id, place)
         return made
 

@@ -159,6 +159,17 @@ def host_words(data: Buffer, start: int, end: int, byte_order: str) -> Words:
     return words
 
 
+def numbers(words: Words, start: int, stop: int) -> tuple[int, ...]:
+    """Some of the words, as ``words[start:stop]`` would give them.
+
+    Threads share the words of a kernel. In free-threaded Python a memoryview that two of them slice at once may be
+    released for all: the views of a buffer are not counted atomically (mbuf_add_view() in Objects/memoryobject.c, 3.13
+    to 3.15). `struct` looks at the memory without a view.
+    """
+    found: tuple[int, ...] = struct.unpack_from(f"={stop - start}I", words, 4 * start)
+    return found
+
+
 class Steps(dict[int, int]):
     """info word -> words that the type takes. Filled as info words are met: a whole kernel has some 300 of them."""
 

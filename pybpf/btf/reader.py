@@ -20,7 +20,7 @@ from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from mmap import mmap
     from typing import Any
 
@@ -275,7 +275,7 @@ class BTF:
         start = self._string_start + offset
         return self.data[start : self.data.find(b"\0", start)].decode("utf-8", ENCODING_ERRORS)
 
-    def strings(self, offsets: list[int]) -> list[str]:
+    def strings(self, offsets: Sequence[int]) -> list[str]:
         """The strings at many offsets. Raises BTFError when one is out of range."""
         before = self._string_start
         if offsets and (min(offsets) < self._strings_before or max(offsets) >= self.end_of_strings):
@@ -286,7 +286,7 @@ class BTF:
             data[(start := before + offset) : find(b"\0", start)].decode("utf-8", ENCODING_ERRORS) for offset in offsets
         ]
 
-    def index_of_string(self, text: bytes, offsets: list[int]) -> int:
+    def index_of_string(self, text: bytes, offsets: Sequence[int]) -> int:
         """The index of the first of these offsets where a string is; -1 when it is at none of them.
 
         Raises BTFError when an offset is out of range.

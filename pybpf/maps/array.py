@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 from array import array
+from struct import unpack_from
 
 from pybpf import syscall
 from pybpf.constants import BPF_ANY, BPF_F_MMAPABLE, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY
@@ -206,28 +207,29 @@ class ArrayMap(IndexedMap):
 
     def get_many(self, keys: Iterable[Any], default: Any = None, *, flags: int = 0) -> list[Any]:
         """The values of many indexes, in their order; see `MappingMap.get_many`. Raises IndexError."""
-        get = self._get
-        if self._memory is None or flags:
+        memory, get = self._memory, self._get
+        if memory is None or flags:  # in this order: another thread may close it, and sets the other `get` before
             return super().get_many(keys, default, flags=flags)
         return [get(self._index(key)) for key in keys]
 
     def chunks(self, *, values: bool = True, delete: bool = False, flags: int = 0) -> Iterator[Chunk]:
-        if self._memory is None or self.value_size % 8 or flags:
+        memory = self._memory
+        if memory is None or self.value_size % 8 or flags:
             yield from super().chunks(values=values, delete=delete, flags=flags)
             return
-        self.fileno()
         keys = array("I", range(self.max_entries))
         yield (
             memoryview(keys).cast("B"),
-            memoryview(self._memory[: self.value_size * self.max_entries]),
+            memoryview(memory[: self.value_size * self.max_entries]),
             self.max_entries,
         )
 
     def _iterate_values(self, *, flags: int = 0) -> Iterator[Any]:
-        words = self._words
-        if words is None or flags:
+        memory, words = self._memory, self._words
+        if memory is None or words is None or flags:
             return super()._iterate_values(flags=flags)
-        return iter(words[: self.max_entries].tolist())
+        # Not ``words[:n]``: see pybpf.btf.layout.numbers.
+        return iter(unpack_from(f"{self.max_entries}{words.format}", memory))
 
     def __getitem__(self, key: Any) -> Any:
         """The value at an index; of a slice a list of values."""

@@ -151,7 +151,7 @@ def test_one_member_alone_is_that_of_all() -> None:
     alone = [found.member(index) for index in range(found.member_count)]
     assert [repr(one) for one in alone] == [repr(one) for one in found.members]
     assert [(one.name, one.bit_offset, one.bitfield_size) for one in alone] == [("a", 0, 3), ("", 3, 5)]
-    assert found.name_offsets == [1, 0]
+    assert found.name_offsets == (1, 0)
     assert found.member(1) is found.member(1)
 
 

@@ -9,30 +9,13 @@ import time
 from collections.abc import Callable
 
 import pytest
+from threads import run_all
 
 import pybpf
 from pybpf.constants import BPF_F_MMAPABLE
 from pybpf.errors import ClosedError
 from pybpf.syscall import FD
 from pybpf.syscall.fd import lend
-
-
-def run_all(*functions: Callable[[], object]) -> list[BaseException]:
-    """Run each in a thread of its own; what they raised."""
-    raised: list[BaseException] = []
-
-    def guarded(function: Callable[[], object]) -> None:
-        try:
-            function()
-        except BaseException as error:
-            raised.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(function,)) for function in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return raised
 
 
 def test_many_threads_one_map() -> None:
