@@ -156,12 +156,20 @@ class NumberFace(Face):
         return buffer[: 4 * count].cast("I").tolist()
 
 
+class Id(int):
+    """The id of a program or map, or the cookie of a socket, that came out of a map: a number that is no descriptor."""
+
+    __slots__ = ()
+
+
 class DescriptorFace(Face):
-    """Descriptors go in, as anything with a `fileno()`; what comes out (an id, a cookie) is an unsigned number."""
+    """Descriptors go in, as anything with a `fileno()`; what comes out is an `Id`, which does not go in."""
 
     __slots__ = ()
 
     def encode(self, value: Any) -> bytes:
+        if isinstance(value, Id):
+            raise TypeError(f"{self.where} takes a descriptor: {value} is an id that came out of a map, see from_id()")
         fileno = getattr(value, "fileno", None)
         number = fileno() if fileno is not None else value
         try:
@@ -171,11 +179,11 @@ class DescriptorFace(Face):
         check_range(number, 0, 0x7FFFFFFF, self.where, "a descriptor")
         return number.to_bytes(self.size, sys.byteorder)
 
-    def decode(self, data: bytes) -> int:
-        return int.from_bytes(data, sys.byteorder)
+    def decode(self, data: bytes) -> Id:
+        return Id.from_bytes(data, sys.byteorder)
 
-    def run(self, buffer: memoryview, count: int) -> Iterable[int]:
-        return buffer[: self.size * count].cast("I" if self.size == 4 else "Q").tolist()
+    def run(self, buffer: memoryview, count: int) -> Iterable[Id]:
+        return map(Id, buffer[: self.size * count].cast("I" if self.size == 4 else "Q").tolist())
 
 
 class PerCPUFace(Face):

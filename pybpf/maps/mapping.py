@@ -97,11 +97,8 @@ class MappingMap(Map):
 
     def _prepare(self) -> None:
         """What the first use makes. Raises ClosedError."""
-        number = self.fileno()
         keys, values = self._key_face(), self._value_face()
-        calls = syscall.ElementCalls(
-            number, self.key_size, values.size, key_format=keys.format, value_format=values.format
-        )
+        calls = self._new_calls(values.size, keys.format, values.format)
         self.keys_face, self.values_face = keys, values
         self._byte_calls = None
         self.readers = None
@@ -109,6 +106,12 @@ class MappingMap(Map):
         self._get, self._set = accessors(calls, keys, values)
         self._calls = calls
         self._quicken(calls)
+
+    def _new_calls(self, value_size: int, key_format: str = "", value_format: str = "") -> ElementCalls:
+        """Prepared calls on this map. Raises ClosedError."""
+        return syscall.ElementCalls(
+            self.fileno(), self.key_size, value_size, key_format=key_format, value_format=value_format
+        )
 
     def _quicken(self, calls: ElementCalls) -> None:
         """Give this object ``m[k]`` and ``m[k] = v`` made for it alone, see `operators`."""
@@ -398,8 +401,7 @@ class MappingMap(Map):
         with PREPARING:
             calls = self._byte_calls
             if calls is None:
-                calls = syscall.ElementCalls(self.fileno(), self.key_size, self.values_face.size)
-                self._byte_calls = calls
+                calls = self._byte_calls = self._new_calls(self.values_face.size)
             return calls
 
     def _walked_keys(self, calls: ElementCalls) -> Iterator[bytes]:
@@ -512,6 +514,11 @@ class MappingMap(Map):
         from pybpf.maps.snapshot import Snapshot
 
         return Snapshot.of(self, flags)
+
+    def check_restorable(self, values: bytes | bytearray) -> None:
+        """Raises TypeError when values that were read from a map like this would mean something else when written."""
+        if not self.is_restorable:
+            raise TypeError(f"{self!r}: what is read from a {self.type_name} map cannot be written to one")
 
     def restore(self, source: Snapshot | str | os.PathLike[str], *, clear: bool = True) -> None:
         """Write the elements of a snapshot, or of the file of one; see `pybpf.maps.snapshot.Snapshot.restore`."""

@@ -148,12 +148,11 @@ class Snapshot:
             TypeError: the map's values cannot be written back (maps of descriptors: ids come out of them).
             BPFError: the kernel refused; the attribute `count` says how many elements were written.
         """
-        if not owner.is_restorable:
-            raise TypeError(f"{owner!r}: what is read from a {owner.type_name} map cannot be written to one")
         cpus = owner.values_face.size // (owner.value_size + 7 & ~7) if owner.is_per_cpu else 0
         if cpus != self.cpus:
             raise ValueError(f"{owner!r} has {cpus} values for each element, the snapshot {self.cpus}")
         keys, values = self._as(owner)
+        owner.check_restorable(values)
         if clear:
             owner.clear()
         owner.update_array(keys, values)

@@ -28,7 +28,7 @@ from pybpf.constants import (
     BPF_MAP_LOOKUP_ELEM,
     BPF_MAP_UPDATE_ELEM,
 )
-from pybpf.errors import ClosedError, kernel_error
+from pybpf.errors import ClosedError, NotSupportedError, kernel_error
 from pybpf.syscall.attrs import LAYOUTS, SIZES
 from pybpf.syscall.door import command_name, observers
 from pybpf.syscall.foreign import addressof, byref, c_char, get_errno, set_errno, syscall_holding, syscall_quick
@@ -154,6 +154,9 @@ class ElementCalls:
         def refused(number: int, command: int) -> Exception:
             if ended and number == errno.EBADF:
                 return ClosedError("this map is closed")
+            if number == errno.ENOSPC and command == BPF_MAP_LOOKUP_ELEM:
+                hint = "A socket is read as its cookie, which needs values of 8 bytes"
+                return NotSupportedError(number, command_name(command), "", hint)
             return kernel_error(number, command_name(command))
 
         def lookup(key: Any, flags: int = 0) -> Any:

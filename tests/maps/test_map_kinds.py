@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
 import socket
@@ -226,6 +227,19 @@ class TestPrograms:
             made.clear()
             assert list(made.items()) == []
 
+    def test_ids_are_no_descriptors(self) -> None:
+        with ProgArray(max_entries=4, name="jumps") as made, program() as fd:
+            made[0] = fd
+            ids = [made[0], *made.values(), *made.get_many([0] * 20), made.to_dict()[0], made.get(0)]
+            assert set(ids) == {syscall.prog_info(fd).id}
+            assert json.dumps(ids[:1]) == f"[{ids[0]}]"
+            for number in ids:
+                with pytest.raises(TypeError, match=f"'jumps' takes a descriptor: {number} is an id"):
+                    made[1] = number
+            with pytest.raises(TypeError, match="is an id"):
+                made.update({1: made[0]})
+            assert list(made) == [0]
+
     def test_update_many(self) -> None:
         with ProgArray.create(key_size=4, max_entries=8) as made, program() as fd:
             made.update(dict.fromkeys(range(5), fd))
@@ -277,6 +291,18 @@ class TestMapsOfMaps:
             made[0] = other
 
 
+@contextmanager
+def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two sockets that are connected with each other."""
+    with socket.socket() as server, socket.socket() as client:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        client.connect(server.getsockname())
+        accepted, _ = server.accept()
+        with accepted:
+            yield client, accepted
+
+
 class TestNetwork:
     def test_devmap(self) -> None:
         index = socket.if_nametoindex("lo")
@@ -303,6 +329,16 @@ class TestNetwork:
             number = syscall.prog_info(fd).id
             assert made[70000] == (index, number)
             assert dict(made.items()) == {70000: (index, number), 5: (index, 0), 6: (index, 0)}
+            taken = made.snapshot()
+            with pytest.raises(TypeError, match="the programs that are read from it"):
+                made.restore(taken)
+            with pytest.raises(TypeError, match="is an id"):
+                made[7] = made[70000]
+            assert len(made) == 3
+            made[7] = made[5]
+            del made[70000]
+            made.restore(made.snapshot())
+            assert dict(made.items()) == dict.fromkeys((5, 6, 7), (index, 0))
 
     def test_cpumap(self) -> None:
         with CpuMap.create(key_size=4, max_entries=2) as made:
@@ -310,28 +346,70 @@ class TestNetwork:
             assert made[0] == 192
             assert dict(made.items()) == {0: 192}
             del made[0]
+            with pytest.raises(KeyError):
+                del made[0]
+            made[0] = 10
+            made[1] = 11
+            assert made.pop(0) == 10
+            assert made.delete_many([0, 1]) == 1
+            made[0] = 5
+            made.clear()
+            assert not made
 
     def test_sockets(self) -> None:
-        with socket.socket() as server, socket.socket() as client:
-            server.bind(("127.0.0.1", 0))
-            server.listen()
-            client.connect(server.getsockname())
-            accepted, _ = server.accept()
+        with (
+            tcp_pair() as (client, accepted),
+            SocketArray.create(key_size=4, value_size=8, max_entries=4) as made,
+            SocketHash.create(key_size=6, value_size=8, max_entries=4) as hashed,
+        ):
             cookie = struct.unpack("Q", client.getsockopt(socket.SOL_SOCKET, 57, 8))[0]  # SO_COOKIE
-            with (
-                accepted,
-                SocketArray.create(key_size=4, value_size=8, max_entries=4) as made,
-                SocketHash.create(key_size=6, value_size=8, max_entries=4) as hashed,
+            made[1] = client
+            made[2] = accepted.fileno()
+            assert made[1] == cookie
+            assert dict(made.items())[1] == cookie
+            assert sorted(made) == [1, 2]
+            del made[1]
+            assert list(made) == [2]
+            for empty in (1, 3):
+                with pytest.raises(KeyError):
+                    del made[empty]
+            with pytest.raises(TypeError, match="is an id"):
+                made[0] = made[2]
+            made[0] = client
+            assert made.delete_many(range(4)) == 2
+            made[3] = client
+            assert made.drain() == [(3, cookie)]
+            made[1] = client
+            made.clear()
+            assert not made
+            hashed[b"client"] = client
+            assert dict(hashed.items()) == {b"client": cookie}
+            hashed.clear()
+            assert not hashed
+
+    @pytest.mark.parametrize("cls", [SocketArray, SocketHash])
+    def test_sockets_that_are_not_read(self, cls: type[SocketArray | SocketHash]) -> None:
+        options: dict[str, Any] = {} if cls is SocketArray else {"key": "u32"}
+        with cls(max_entries=4, **options) as made:
+            assert made.value_size == 8
+        with cls(max_entries=4, value=4, **options) as made, tcp_pair() as (client, _):
+            made[1] = client
+            for use in (
+                lambda: made[1],
+                lambda: 1 in made,
+                lambda: made.get(1),
+                made.to_dict,
+                lambda: made.get_many([1]),
             ):
-                made[1] = client
-                made[2] = accepted.fileno()
-                assert made[1] == cookie
-                assert dict(made.items())[1] == cookie
-                assert sorted(made) == [1, 2]
+                with pytest.raises(NotSupportedError, match="needs values of 8 bytes"):
+                    use()
+            del made[1]
+            with pytest.raises(KeyError):
                 del made[1]
-                assert list(made) == [2]
-                hashed[b"client"] = client
-                assert dict(hashed.items()) == {b"client": cookie}
+            made[2] = client
+            made.clear()
+            with pytest.raises(KeyError):
+                del made[2]
 
     def test_reuseport_sockets(self) -> None:
         with (
