@@ -22,6 +22,7 @@ from pybpf.errors import BPFError, ClosedError, NotSupportedError
 from pybpf.maps.cpus import PerCPUMap
 from pybpf.maps.face import CodecFace, Face, NumberFace
 from pybpf.maps.mapping import MappingMap
+from pybpf.maps.writing import counted
 from pybpf.syscall import PAGE_SIZE
 
 TYPE_CHECKING = False
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from pybpf.maps.batch import Chunk
-    from pybpf.syscall import ElementCalls
+    from pybpf.syscall import Buffer, ElementCalls
 
 
 class IndexedMap(MappingMap):
@@ -87,8 +88,22 @@ class IndexedMap(MappingMap):
         except IndexError:
             return False
 
-    def _write(self, keys: Sequence[Any], values: Sequence[Any], flags: int, done: int) -> None:
-        super()._write([self._index(key) for key in keys], values, flags, done)
+    def _encode_keys(self, keys: Sequence[Any]) -> bytes:
+        return super()._encode_keys([self._index(key) for key in keys])
+
+    def write_bytes(self, keys: Buffer, values: Buffer, count: int, flags: int, done: int) -> None:
+        """See `MappingMap.write_bytes`. Raises IndexError for an index outside."""
+        try:
+            super().write_bytes(keys, values, count, flags, done)
+        except BPFError as error:
+            if error.errno == errno.E2BIG:
+                written: int = vars(error)["count"]
+                start = 4 * (written - done)
+                try:
+                    self._index(bytes(keys[start : start + 4]))
+                except IndexError as outside:
+                    raise counted(outside, written) from error
+            raise
 
     def get_many(self, keys: Iterable[Any], default: Any = None, *, flags: int = 0) -> list[Any]:
         """The values of many indexes, in their order; see `MappingMap.get_many`. Raises IndexError."""
@@ -282,6 +297,10 @@ class ArrayMap(IndexedMap):
         raise self._cannot_delete()
 
     def popitem(self) -> tuple[Any, Any]:
+        """Not for arrays. Raises TypeError."""
+        raise self._cannot_delete()
+
+    def delete_many(self, keys: Iterable[Any]) -> int:
         """Not for arrays. Raises TypeError."""
         raise self._cannot_delete()
 

@@ -24,11 +24,13 @@ from pybpf.syscall import FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, ClassVar, NoReturn, Self
 
     from pybpf.abi import MapType
     from pybpf.btf.codec import Codec
     from pybpf.btf.reader import BTF
+    from pybpf.errors import BPFError
     from pybpf.maps.declared import Declared
     from pybpf.mapspec import MapSpec
     from pybpf.syscall import FdLike, MapInfo
@@ -424,6 +426,12 @@ class Map:
             return ""
         key, value = size_name(self.key_codec, self.key_size), size_name(self.value_codec, self.value_size)
         return f"{self.key_word or key} -> {value}, " if self.key_size else f"{value}, "
+
+    def _explainer(self) -> Callable[[BPFError], BPFError]:
+        """What says of an error which map it was, and what would help. It does not hold this object."""
+        from pybpf.maps.refusals import explainer
+
+        return explainer(self.name, self.max_entries)
 
     def _where(self, part: str) -> str:
         """How errors name a key or value of this map."""

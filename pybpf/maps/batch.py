@@ -20,7 +20,8 @@ from pybpf.errors import ENOTSUPP, BPFError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
 
     from pybpf.syscall import FdLike
 
@@ -85,6 +86,11 @@ def walk(next_key: Callable[[bytes | None], bytes | None], max_entries: int) -> 
         if key not in seen:
             seen.add(key)
             yield key
+
+
+def listed(items: Iterable[Any]) -> Sequence[Any]:
+    """What can be counted and sliced."""
+    return items if isinstance(items, list | tuple | range) else list(items)
 
 
 def once(chunks: Iterator[Chunk], key_size: int, value_size: int, max_entries: int) -> Iterator[Chunk]:

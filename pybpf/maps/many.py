@@ -26,6 +26,7 @@ from pybpf import constants as c
 from pybpf import syscall
 from pybpf.errors import BPFError
 from pybpf.maps.base import PREPARING
+from pybpf.maps.batch import listed
 from pybpf.syscall import PAGE_SIZE
 
 TYPE_CHECKING = False
@@ -274,7 +275,7 @@ class Readers:
 
 def get_many(owner: MappingMap, keys: Iterable[Any], default: Any, flags: int) -> list[Any]:
     """See `MappingMap.get_many`."""
-    wanted = keys if isinstance(keys, list | tuple) else list(keys)
+    wanted = listed(keys)
     owner.fileno()
     if len(wanted) < FEWEST or flags:
         return [owner.get(key, default, flags=flags) for key in wanted]

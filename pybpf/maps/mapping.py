@@ -20,9 +20,10 @@ from pybpf import syscall
 from pybpf.constants import BPF_ANY, BPF_NOEXIST
 from pybpf.errors import BPFError, BPFExistsError
 from pybpf.maps.base import PREPARING, Map
-from pybpf.maps.batch import UNSUPPORTED, chunk_entries, once, read_chunks, walk, walk_chunks
+from pybpf.maps.batch import UNSUPPORTED, chunk_entries, listed, once, read_chunks, walk, walk_chunks
 from pybpf.maps.face import CodecFace, Face, accessors, key_face, value_face
 from pybpf.maps.view import View
+from pybpf.maps.writing import write_bytes, write_many, write_pairs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,7 +111,12 @@ class MappingMap(Map):
     def _new_calls(self, value_size: int, key_format: str = "", value_format: str = "") -> ElementCalls:
         """Prepared calls on this map. Raises ClosedError."""
         return syscall.ElementCalls(
-            self.fileno(), self.key_size, value_size, key_format=key_format, value_format=value_format
+            self.fileno(),
+            self.key_size,
+            value_size,
+            key_format=key_format,
+            value_format=value_format,
+            explain=self._explainer(),
         )
 
     def _quicken(self, calls: ElementCalls) -> None:
@@ -221,7 +227,7 @@ class MappingMap(Map):
         Raises:
             KeyError: BPF_EXIST, and there is no such element.
             BPFExistsError: BPF_NOEXIST, and there is one.
-            BPFError: E2BIG: the map is full. EPERM: it is frozen or read-only.
+            BPFError: E2BIG (prefix tries: ENOSPC): the map is full. EPERM: it is frozen or read-only.
             TypeError, ValueError, OverflowError: the key or the value does not fit its type.
         """
         if key is None:
@@ -317,22 +323,18 @@ class MappingMap(Map):
 
         return get_many(self, keys, default, flags)
 
-    def update_many(self, keys: Sequence[Any], values: Sequence[Any], flags: int = BPF_ANY) -> None:
+    def update_many(self, keys: Iterable[Any], values: Iterable[Any], flags: int = BPF_ANY) -> None:
         """Write as many values as keys, in batches (Linux 5.6) or one by one.
 
         Raises:
             ValueError: there are not as many of one as of the other.
-            BPFError: as of `put`; its attribute `count` says how many were written.
+            BPFError and others: as of `update`.
         """
-        if len(keys) != len(values):
-            raise ValueError(f"{self!r}: {len(keys)} keys and {len(values)} values")
-        limit = chunk_entries(self.key_size + self.values_face.size, max(len(keys), self.max_entries))
-        for start in range(0, len(keys), limit):
-            self._write(keys[start : start + limit], values[start : start + limit], flags, start)
+        write_many(self, listed(keys), listed(values), flags)
 
     def delete_many(self, keys: Iterable[Any]) -> int:
         """Delete many elements, in batches (Linux 5.6) or one by one; how many of them there were."""
-        wanted = keys if isinstance(keys, list | tuple) else list(keys)
+        wanted = listed(keys)
         self.fileno()
         limit = chunk_entries(self.key_size, max(len(wanted), self.max_entries))
         return sum(self._delete(wanted[start : start + limit]) for start in range(0, len(wanted), limit))
@@ -352,6 +354,7 @@ class MappingMap(Map):
                         self._refused |= {"delete batch"}
                         break
                     if error.errno != errno.ENOENT:
+                        self._explainer()(error)
                         raise
                     deleted += done
                     start += done + 1
@@ -373,6 +376,7 @@ class MappingMap(Map):
                 first = next(chunks, None)
             except BPFError as error:
                 if error.errno not in UNSUPPORTED:
+                    self._explainer()(error)
                     raise
                 if not flags:  # it may be these that were refused
                     self._refused |= {command}
@@ -548,51 +552,19 @@ class MappingMap(Map):
             flags: as of `put`.
 
         Raises:
-            BPFError: as of `put`; its attribute `count` says how many elements of `other` were written.
+            BPFError, KeyError, TypeError, ValueError, OverflowError: as of `put`. Whatever is raised, its attribute
+                `count` says how many elements were written: the first ones, in the order given.
         """
-        pairs: Iterable[tuple[Any, Any]] = other.items() if hasattr(other, "items") else other
-        keys, values, done = [], [], 0
-        limit = chunk_entries(self.key_size + self.values_face.size, self.max_entries)
-        for key, value in pairs:
-            keys.append(key)
-            values.append(value)
-            if len(keys) == limit:
-                self._write(keys, values, flags, done)
-                done += len(keys)
-                keys, values = [], []
-        if keys:
-            self._write(keys, values, flags, done)
-
-    def _write(self, keys: Sequence[Any], values: Sequence[Any], flags: int, done: int) -> None:
-        """Write a chunk; `done` elements were written before."""
-        self.write_bytes(self.keys_face.encode_run(keys), self.values_face.encode_run(values), len(keys), flags, done)
+        write_pairs(self, other, flags)
 
     def write_bytes(self, keys: Buffer, values: Buffer, count: int, flags: int, done: int) -> None:
         """Write a chunk of `count` elements side by side; `done` elements were written before."""
-        try:
-            if "update" not in self._refused:
-                try:
-                    syscall.map_update_batch(self.fd, keys, values, count, flags)
-                    return
-                except BPFError as error:
-                    if error.errno not in UNSUPPORTED or vars(error).get("count"):
-                        raise
-            key_size, value_size = self.keys_face.size, self.values_face.size
-            for position in range(count):
-                key = bytes(keys[position * key_size : (position + 1) * key_size])
-                value = bytes(values[position * value_size : (position + 1) * value_size])
-                try:
-                    self._put_bytes(key, value, flags)
-                except BPFError as error:
-                    vars(error)["count"] = position
-                    raise
-            if not flags:  # batches take fewer flags than single calls (generic_map_update_batch() of the kernel)
-                self._refused |= {"update"}
-        except BPFError as error:
-            vars(error)["count"] = vars(error).get("count", 0) + done
-            raise
+        write_bytes(self, keys, values, count, flags, done)
 
-    def _put_bytes(self, key: bytes, value: bytes, flags: int) -> None:
+    def _encode_keys(self, keys: Sequence[Any]) -> bytes:
+        return self.keys_face.encode_run(keys)
+
+    def put_bytes(self, key: bytes, value: bytes, flags: int) -> None:
         """Write one element that is encoded already."""
         keys, values = self.keys_face, self.values_face
         self._calls.update(

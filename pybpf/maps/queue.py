@@ -37,7 +37,7 @@ class KeylessMap(Map):
                 if not self._is_prepared():  # another thread may have been quicker
                     number = self.fileno()
                     self._face = value_face(self.value_codec, self.value_size, self._where("value"))
-                    self._calls = syscall.ElementCalls(number, 0, self.value_size)
+                    self._calls = syscall.ElementCalls(number, 0, self.value_size, explain=self._explainer())
             return object.__getattribute__(self, name)
 
     def _is_prepared(self) -> bool:

@@ -28,7 +28,7 @@ from pybpf.constants import (
     BPF_MAP_LOOKUP_ELEM,
     BPF_MAP_UPDATE_ELEM,
 )
-from pybpf.errors import ClosedError, NotSupportedError, kernel_error
+from pybpf.errors import ClosedError, kernel_error
 from pybpf.syscall.attrs import LAYOUTS, SIZES
 from pybpf.syscall.door import command_name, observers
 from pybpf.syscall.foreign import addressof, byref, c_char, get_errno, set_errno, syscall_holding, syscall_quick
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pybpf.errors import BPFError
     from pybpf.syscall.fd import FD, Lease
 
     # (reference to the attr, memory of the key, memory of the value, memory of the whole)
@@ -82,6 +83,7 @@ class ElementCalls:
         key_format: "" for keys as bytes; or one of the `struct` codes b B h H i I q Q f d ?, of that size: keys are
             numbers then, which saves packing them.
         value_format: the same for values.
+        explain: gives the error to raise for what the kernel said, for example with the map's name in it.
 
     Attributes:
         lookup: ``(key, flags=0) -> value | None``: the value, None if there is no such element.
@@ -110,7 +112,14 @@ class ElementCalls:
     _names: dict[str, Any]
 
     def __init__(
-        self, map_fd: int, key_size: int, value_size: int, *, key_format: str = "", value_format: str = ""
+        self,
+        map_fd: int,
+        key_size: int,
+        value_size: int,
+        *,
+        key_format: str = "",
+        value_format: str = "",
+        explain: Callable[[BPFError], BPFError] = lambda error: error,
     ) -> None:
         free: list[Slot] = []
         pop, push = free.pop, free.append
@@ -154,10 +163,7 @@ class ElementCalls:
         def refused(number: int, command: int) -> Exception:
             if ended and number == errno.EBADF:
                 return ClosedError("this map is closed")
-            if number == errno.ENOSPC and command == BPF_MAP_LOOKUP_ELEM:
-                hint = "A socket is read as its cookie, which needs values of 8 bytes"
-                return NotSupportedError(number, command_name(command), "", hint)
-            return kernel_error(number, command_name(command))
+            return explain(kernel_error(number, command_name(command)))
 
         def lookup(key: Any, flags: int = 0) -> Any:
             try:

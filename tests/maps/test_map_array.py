@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,20 @@ def test_outside(numbers: ArrayMap, index: int) -> None:
     assert seen.seen == []
 
 
+def test_many_of_which_one_is_outside(numbers: ArrayMap) -> None:
+    indexes = array("I", [1, 2, 10, 3])
+    with pytest.raises(IndexError, match=r"index of map 'numbers': 10 is not in 0\.\.9") as caught:
+        numbers.update_array(indexes, array("Q", [5, 6, 7, 8]))
+    assert vars(caught.value)["count"] == 2
+    assert numbers[:4] == [0, 5, 6, 0]
+    with pytest.raises(IndexError, match="10 is not in") as caught:
+        numbers.update_many(indexes, [5, 6, 7, 8])
+    assert (vars(caught.value)["count"], caught.value.__notes__) == (
+        0,
+        ["This is element 2 of those to be written: 10, 7"],
+    )
+
+
 def test_wrong_kinds(numbers: ArrayMap) -> None:
     for index in ("1", None, 1.0, b"abc"):
         with pytest.raises(TypeError, match="index of map 'numbers': an integer, not"):
@@ -85,6 +100,7 @@ def test_nothing_can_be_deleted(numbers: ArrayMap) -> None:
         numbers.popitem,
         numbers.drain,
         lambda: numbers.lookup_and_delete(1),
+        lambda: numbers.delete_many([1]),
     ):
         with pytest.raises(TypeError, match="cannot be deleted"):
             use()

@@ -12,13 +12,15 @@ import pytest
 from map_helpers import Types, failing, unless_unknown
 
 from pybpf import constants as c
-from pybpf.errors import ENOTSUPP, BPFError, BPFExistsError
+from pybpf.errors import ENOTSUPP, BPFError, BPFExistsError, ClosedError
 from pybpf.maps import (
     HashMap,
+    LpmTrie,
     LruHashMap,
     LruPerCpuHashMap,
     PerCPU,
     PerCpuHashMap,
+    Queue,
     ResizableHashMap,
 )
 from pybpf.syscall import possible_cpus
@@ -187,6 +189,107 @@ def test_integers_of_other_kinds(numbers: HashMap) -> None:
 
     numbers[Colour.RED] = True
     assert numbers[1] == numbers[True] == numbers[Colour.RED] == 1
+
+
+class TestCount:
+    """Whatever ends the writing of many elements says how many were written."""
+
+    @pytest.fixture
+    def wide(self) -> Iterator[HashMap]:
+        with HashMap(key="u32", value="u32", max_entries=20_000, name="wide") as made:
+            yield made
+
+    def pairs(self) -> Iterator[tuple[Any, int]]:
+        for number in range(20_000):
+            yield "x" if number == 15_000 else number, number
+
+    def test_an_element_that_does_not_fit(self, wide: HashMap) -> None:
+        with pytest.raises(TypeError, match=r"key of map 'wide': u32 takes an integer, not 'x'") as caught:
+            wide.update(self.pairs())
+        assert vars(caught.value)["count"] == len(wide) == 8192
+        assert caught.value.__notes__ == ["This is element 15000 of those to be written: 'x', 15000"]
+        keys, values = zip(*self.pairs(), strict=True)
+        with pytest.raises(TypeError) as caught:
+            wide.update_many(keys, values)
+        assert vars(caught.value)["count"] == 8192
+
+    def test_pairs_that_end_with_an_error(self, wide: HashMap) -> None:
+        def pairs() -> Iterator[tuple[int, int]]:
+            yield from ((number, number) for number in range(10_000))
+            raise RuntimeError("no more")
+
+        with pytest.raises(RuntimeError, match="no more") as caught:
+            wide.update(pairs())
+        assert vars(caught.value)["count"] == len(wide) == 8192
+        with pytest.raises(ValueError, match="unpack"):
+            wide.update([(1, 2, 3)])  # type: ignore[list-item]
+
+    def test_one_that_is_not_there(self, wide: HashMap) -> None:
+        wide.update({1: 1, 2: 2})
+        with pytest.raises(KeyError) as caught:
+            wide.update({1: 10, 2: 20, 99: 5, 3: 3}, c.BPF_EXIST)
+        assert (caught.value.args, vars(caught.value)["count"]) == ((99,), 2)
+        with pytest.raises(BPFExistsError) as existing:
+            wide.update({5: 5, 1: 10}, c.BPF_NOEXIST)
+        assert vars(existing.value)["count"] == 1
+
+    @pytest.mark.parametrize("batches", [True, False])
+    def test_full(self, batches: bool) -> None:
+        with (
+            HashMap(key="u32", value="u32", max_entries=4, name="tiny") as made,
+            failing(ENOTSUPP, *([] if batches else ["BPF_MAP_UPDATE_BATCH"])),
+            pytest.raises(BPFError, match=r"map 'tiny': BPF_MAP_UPDATE.*E2BIG.*full: max_entries is 4") as caught,
+        ):
+            made.update({number: number for number in range(9)})
+        assert vars(caught.value)["count"] == 4
+
+    def test_closed_in_the_middle(self, wide: HashMap) -> None:
+        def pairs() -> Iterator[tuple[int, int]]:
+            yield from ((number, number) for number in range(8192))
+            wide.close()
+            yield 1, 1
+
+        with pytest.raises(ClosedError) as caught:
+            wide.update(pairs())
+        assert vars(caught.value)["count"] == 8192
+
+    def test_many_of_any_iterables(self, wide: HashMap) -> None:
+        wanted = {number: number * 3 for number in range(10_000)}
+        wide.update_many(wanted.keys(), wanted.values())
+        assert wide.to_dict() == wanted
+        wide.update_many(iter([1, 2]), (value for value in (5, 6)))
+        assert (wide[1], wide[2]) == (5, 6)
+        with pytest.raises(ValueError, match="2 keys and 1 values"):
+            wide.update_many(iter([1, 2]), iter([5]))
+
+
+def test_refusals_say_which_map_and_what_would_help(types: Types) -> None:
+    full = "map 'small': BPF_MAP_UPDATE_ELEM: .*The map is full: max_entries is 1"
+    frozen = r"map 'small': BPF_MAP_.*_ELEM: .*\(EPERM\). The map is frozen, or was opened or made for reading only"
+    with HashMap(key="u32", value="u32", max_entries=1, name="small") as made:
+        made[1] = 1
+        with pytest.raises(BPFError, match=full):
+            made[2] = 2
+        with HashMap.from_id(made.id, flags=c.BPF_F_WRONLY) as writer:
+            with pytest.raises(PermissionError, match="for writing only"):
+                writer[1]
+            with pytest.raises(PermissionError, match="map 'small': .*for writing only"):
+                writer.to_dict()
+        made.freeze()
+        with pytest.raises(PermissionError, match=frozen):
+            made[1] = 2
+        with pytest.raises(PermissionError, match=frozen):
+            del made[1]
+        with pytest.raises(PermissionError, match=r"map 'small': BPF_MAP_DELETE_BATCH.*frozen"):
+            made.delete_many([1])
+    with LpmTrie(key="ipv4", value="u32", max_entries=1, name="small") as trie:
+        trie["10.0.0.0/8"] = 1
+        with pytest.raises(BPFError, match=full):
+            trie["11.0.0.0/8"] = 1
+    with Queue(value="u32", max_entries=1, name="small") as queue:
+        queue.push(1)
+        with pytest.raises(BPFError, match=full):
+            queue.push(2)
 
 
 @pytest.mark.parametrize("in_one_step", [True, False])
