@@ -5,6 +5,9 @@ Rules of this module:
 * One writer at a time moves the producer position: a lock sees to it. Several samples may be reserved at once; the
   program sees them in the order of their reservation, and waits for the first one not submitted.
 * A header word is stored whole, behind a barrier, after the payload: the kernel never sees half a sample.
+* One store decides: of the producer position whether a sample is there, of its header whether it is submitted. An
+  interrupt before it has done nothing; whatever stands behind it may be left out or done again.
+* A position names one sample: it comes again after 2**64 bytes, on kernels of 32 bits after 2**32.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from select import EPOLLOUT
 from time import monotonic
 
 from pybpf.constants import BPF_MAP_TYPE_USER_RINGBUF
+from pybpf.errors import ClosedError
 from pybpf.events.pages import Pages, position_format
 from pybpf.events.ring import BUSY, DISCARD
 from pybpf.events.waiting import Waitable
@@ -23,10 +27,14 @@ from pybpf.syscall.memory import barrier
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
+    from typing import TypeVar
 
     from pybpf.events.ring import Word
     from pybpf.syscall.fd import FdLike
+
+    _Used = TypeVar("_Used")
 
 _HEADER = 8
 _PAUSE = 0.001
@@ -66,24 +74,32 @@ class ProducerRing:
         return extent
 
     def prepare(self, size: int) -> tuple[int, memoryview] | None:
-        """The header of the next sample, for `publish()`: where it is, and the payload. None: no room now."""
+        """Where the next sample goes, for `publish()`, and its payload. None: no room now."""
         if self.free < self.extent(size):
             return None
-        offset = self._producer[0] & (self.size - 1)
-        self._headers[(offset >> 2) + 1] = 0
-        self._headers[offset >> 2] = size | BUSY
-        return offset, self._data[offset + _HEADER : offset + _HEADER + size]
+        position = self._producer[0]
+        start = (position & (self.size - 1)) + _HEADER
+        return position, self._data[start : start + size]
 
-    def publish(self, size: int) -> None:
-        """Reserve the prepared sample."""
+    def publish(self, position: int, size: int, flag: int = 0) -> None:
+        """Let the kernel see the prepared sample: submitted, or reserved with the flag BUSY."""
+        index = (position & (self.size - 1)) >> 2
+        self._headers[index + 1] = 0
+        self._headers[index] = size | flag
         barrier()
-        self._producer[0] = (self._producer[0] + self.extent(size)) & self._wrap
+        self._producer[0] = (position + self.extent(size)) & self._wrap
 
-    def finish(self, offset: int, *, discard: bool) -> None:
-        """Submit or discard the sample whose header is there."""
-        word = self._headers[offset >> 2] & ~BUSY
-        barrier()
-        self._headers[offset >> 2] = word | DISCARD if discard else word
+    def finish(self, position: int, *, discard: bool) -> None:
+        """Submit or discard the sample that was reserved there. Does nothing when it is not reserved any more."""
+        consumed = self._consumer[0]
+        if (position - consumed) & self._wrap >= (self._producer[0] - consumed) & self._wrap:
+            return
+        index = (position & (self.size - 1)) >> 2
+        word = self._headers[index]
+        if word & BUSY:
+            word &= ~BUSY
+            barrier()
+            self._headers[index] = word | DISCARD if discard else word
 
     def release(self) -> None:
         """Let go of the memory."""
@@ -99,34 +115,23 @@ class Reservation:
         with ring.reserve(16) as data:
             data[:] = sample
 
-    After that `data` is released: any use raises ValueError.
+    After that `data` is released: any use raises ValueError. A reservation that nobody holds any more is discarded.
     """
 
-    __slots__ = ("_finished", "_offset", "_ring", "data")
+    __slots__ = ("_position", "_ring", "data")
 
-    def __init__(self, ring: UserRingBuffer, offset: int, data: memoryview) -> None:
+    def __init__(self, ring: UserRingBuffer, position: int, data: memoryview) -> None:
         self._ring = ring
-        self._offset = offset
-        self._finished = False
+        self._position = position
         self.data = data
 
     def submit(self) -> None:
         """Hand the sample to the program. Raises ValueError when it was submitted or discarded already."""
-        self._finish(discard=False)
+        self._ring._finish(self._position, self.data, discard=False)
 
     def discard(self) -> None:
         """Give it up; the program will not see it. Raises ValueError when it was submitted or discarded already."""
-        self._finish(discard=True)
-
-    def _finish(self, *, discard: bool) -> None:
-        if self._finished:
-            raise ValueError("the sample was submitted or discarded already")
-        self._ring._finish(self, self._offset, discard)
-
-    def end(self) -> None:
-        """Take `data` back from the user. `UserRingBuffer` calls it."""
-        self._finished = True
-        self.data.release()
+        self._ring._finish(self._position, self.data, discard=True)
 
     def __enter__(self) -> memoryview:
         return self.data
@@ -134,8 +139,16 @@ class Reservation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._finished:
-            self._finish(discard=kind is not None)
+        if self._ring._is_open(self._position, self.data):
+            self._ring._finish(self._position, self.data, discard=kind is not None)
+
+    def __del__(self) -> None:
+        # An interrupt can keep it from its caller, and a sample that stays reserved blocks all behind it.
+        try:
+            if self._ring._is_open(self._position, self.data):
+                self.discard()
+        except (AttributeError, ClosedError, RuntimeError, ValueError):
+            pass  # it was never reserved, it was finished elsewhere meanwhile, or it is the parent's
 
 
 class UserRingBuffer(Waitable):
@@ -151,12 +164,12 @@ class UserRingBuffer(Waitable):
         BPFError: the kernel refuses the descriptor or the mapping.
     """
 
-    __slots__ = ("_lock", "_open", "_pages", "_reserving", "_ring", "name")
+    __slots__ = ("_lock", "_open", "_pages", "_ring", "_writing", "name")
 
     def __init__(self, map: FdLike) -> None:
         self._lock = RLock()
-        self._reserving = False
-        self._open: dict[Reservation, int] = {}
+        self._writing = False
+        self._open: dict[int, memoryview] = {}
         self._pages = pages = Pages(FD(duplicate(map)))
         try:
             info = map_info(pages.fd)
@@ -177,10 +190,10 @@ class UserRingBuffer(Waitable):
 
     def _release(self, inherited: bool) -> None:
         while self._open:
-            reservation, offset = self._open.popitem()
+            position, data = self._open.popitem()
             if not inherited:
-                self._ring.finish(offset, discard=True)
-            reservation.end()
+                self._ring.finish(position, discard=True)
+            _take_back(data)
         self._ring.release()
         self._pages.close()
 
@@ -203,9 +216,12 @@ class UserRingBuffer(Waitable):
         return self._ring.free
 
     def write(self, data: bytes | bytearray | memoryview, timeout: float | None = 0) -> None:
-        """Reserve, fill and submit one sample. Arguments and errors as in `reserve()`."""
-        with memoryview(data) as source, source.cast("B") as flat, self.reserve(len(flat), timeout) as room:
-            room[:] = flat
+        """Write one sample, which the program sees at once. Arguments and errors as in `reserve()`.
+
+        An interrupt (Ctrl-C) leaves all of it in the ring, or nothing.
+        """
+        with memoryview(data) as source, source.cast("B") as flat:
+            self._when_room(lambda position, room: self._put(position, room, flat), len(flat), timeout)
 
     def reserve(self, size: int, timeout: float | None = 0) -> Reservation:
         """Reserve room for one sample.
@@ -221,15 +237,19 @@ class UserRingBuffer(Waitable):
             ClosedError: the ring is closed, or was closed by another thread meanwhile.
             RuntimeError: the ring was inherited by fork().
         """
+        return self._when_room(self._hold, size, timeout)
+
+    def _when_room(self, use: Callable[[int, memoryview], _Used], size: int, timeout: float | None) -> _Used:
+        """What `use` gives, as soon as there is room."""
         deadline = None if timeout is None else monotonic() + timeout
         try:
             self._inside.append(None)
             self._check()
             waited = False
             while True:
-                reservation = self._try_to_reserve(size)
-                if reservation is not None:
-                    return reservation
+                used = self._try(use, size)
+                if used is not None:
+                    return used
                 remaining = None if deadline is None else max(deadline - monotonic(), 0.0)
                 if remaining == 0:
                     raise TimeoutError(f"{self!r} has no room for {size} bytes")
@@ -240,31 +260,53 @@ class UserRingBuffer(Waitable):
             self._inside.pop()
             self._settle()
 
-    def _try_to_reserve(self, size: int) -> Reservation | None:
+    def _try(self, use: Callable[[int, memoryview], _Used], size: int) -> _Used | None:
+        """What `use` gives, or None when there is no room now. It comes to its end before anybody else writes."""
         with self._lock:
-            if self._reserving:
+            if self._writing:
                 raise RuntimeError(f"{self!r} is being written by this thread already, further up the stack")
             try:
-                self._reserving = True
+                self._writing = True
                 place = self._ring.prepare(size)
-                if place is None:
-                    return None
-                # Known before the kernel sees it: close() discards what an interrupt keeps from the caller.
-                reservation = Reservation(self, *place)
-                self._open[reservation] = place[0]
-                self._ring.publish(size)
-                return reservation
+                return None if place is None else use(*place)
             finally:
-                self._reserving = False
+                self._writing = False
 
-    def _finish(self, reservation: Reservation, offset: int, discard: bool) -> None:
-        """Submit or discard the sample whose header is at `offset`."""
+    def _put(self, position: int, room: memoryview, payload: memoryview) -> bool:
+        with room:
+            room[:] = payload
+        self._ring.publish(position, len(payload))
+        return True
+
+    def _hold(self, position: int, room: memoryview) -> Reservation:
+        reservation = Reservation(self, position, room)
+        self._open[position] = room
+        self._ring.publish(position, len(room), BUSY)
+        return reservation
+
+    def _is_open(self, position: int, data: memoryview) -> bool:
+        """Whether the sample that was reserved there was neither submitted nor discarded."""
+        return self._open.get(position) is data
+
+    def _finish(self, position: int, data: memoryview, *, discard: bool) -> None:
+        """Submit or discard the sample that was reserved there."""
+        if not self._is_open(position, data):
+            raise ValueError("the sample was submitted or discarded already")
         try:
             self._inside.append(None)
             self._check()
-            self._ring.finish(offset, discard=discard)
-            del self._open[reservation]
-            reservation.end()
+            with self._lock:
+                self._ring.finish(position, discard=discard)
+                self._open.pop(position, None)
+                _take_back(data)
         finally:
             self._inside.pop()
             self._settle()
+
+
+def _take_back(data: memoryview) -> None:
+    """Release the memory of a sample that is finished."""
+    try:
+        data.release()
+    except BufferError:  # a numpy array, for example, uses it, and keeps it
+        pass

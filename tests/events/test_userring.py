@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 from emitters import COUNT, LAST, SUM, Drain, ring_map
+from interrupts import interrupt_everywhere
 from test_ringbuf import Fault, in_child, resources
 
 from pybpf import syscall
 from pybpf.errors import BPFError, ClosedError
-from pybpf.events import UserRingBuffer
+from pybpf.events import UserRingBuffer, userring, waiting
 from pybpf.events.ring import BUSY, DISCARD
 from pybpf.events.userring import ProducerRing
 
@@ -40,8 +41,8 @@ class Memory:
     def reserve(self, size: int) -> tuple[int, memoryview] | None:
         place = self.ring.prepare(size)
         if place is not None:
-            assert struct.unpack_from("II", self.data, place[0]) == (size | BUSY, 0)
-            self.ring.publish(size)
+            self.ring.publish(place[0], size, BUSY)
+            assert struct.unpack_from("II", self.data, place[0] % self.size) == (size | BUSY, 0)
         return place
 
     def take(self) -> bytes | None:
@@ -82,6 +83,26 @@ def test_a_ring_can_be_filled_to_the_last_byte() -> None:
     memory.ring.finish(places[0][0], discard=False)
     assert memory.take() == memory.take() == bytes(24)
     assert memory.take() is None and memory.ring.free == 64
+
+
+def test_a_sample_is_finished_once() -> None:
+    memory = Memory()
+    first, second = memory.reserve(8), memory.reserve(8)
+    assert first is not None and second is not None
+    memory.ring.finish(first[0], discard=False)
+    memory.ring.finish(first[0], discard=True)
+    assert memory.take() == bytes(8)
+    memory.ring.finish(second[0], discard=True)
+    assert memory.take() == b"(discarded)"
+    for _ in range(62):
+        assert memory.reserve(8) is not None
+        memory.ring.finish(memory.produced[0] - 16, discard=False)
+        assert memory.take() == bytes(8)
+    last = memory.reserve(8)
+    assert last is not None and last[0] == first[0] + memory.size
+    memory.ring.finish(first[0], discard=True)  # another sample has its place now
+    memory.ring.finish(last[0], discard=False)
+    assert memory.take() == bytes(8)
 
 
 @pytest.mark.parametrize("size", [-1, 1017, 1024, DISCARD, BUSY, 1 << 32])
@@ -147,6 +168,60 @@ def test_reservations(drain: Drain, ring: UserRingBuffer) -> None:
         data[:] = struct.pack("Q", 5)
     assert drain.run() == 2
     assert drain.control[SUM] == 1115 and drain.control[COUNT] == 4
+
+
+@pytest.mark.kernel
+@needs_root
+def test_a_reservation_that_nobody_holds_is_discarded(drain: Drain, ring: UserRingBuffer) -> None:
+    for _ in range(3):
+        ring.reserve(8)
+    ring.write(struct.pack("Q", 4))
+    assert drain.run() == 1 and drain.control[LAST] == 4
+    assert ring.free == ring.size
+
+
+@pytest.mark.kernel
+@needs_root
+def test_an_array_over_a_reservation(drain: Drain) -> None:
+    numpy = pytest.importorskip("numpy")
+    with UserRingBuffer(drain.map) as ring:
+        with ring.reserve(8) as data:
+            array = numpy.frombuffer(data, dtype="u8")
+            array[0] = 6
+        assert drain.run() == 1 and drain.control[LAST] == 6
+        kept = ring.reserve(8)
+        array = numpy.frombuffer(kept.data, dtype="u8")
+    assert ring.closed and array[0] == 0
+
+
+@pytest.mark.kernel
+@needs_root
+@pytest.mark.parametrize("way", ["write", "reserve"])
+def test_an_interrupt_never_blocks_the_ring(drain: Drain, way: str) -> None:
+    """Wherever it comes: the sample is there or not, the next ones arrive, and closing discards none of them."""
+    ring = UserRingBuffer(drain.map)
+
+    def send() -> None:
+        if way == "write":
+            ring.write(struct.pack("Q", 1))
+        else:
+            with ring.reserve(8) as data:
+                data[:] = struct.pack("Q", 1)
+
+    arrived = []
+    for _ in interrupt_everywhere(send, userring, waiting):
+        assert drain.run() >= 0
+        arrived.append(drain.control[COUNT])
+        for _ in range(4096 // 16):
+            ring.write(struct.pack("Q", 2), 0)
+        ring.close()
+        drain.run()
+        assert drain.control[COUNT] == arrived[-1] + 256 and drain.control[LAST] == 2
+        drain.control[COUNT] = 0
+        ring = UserRingBuffer(drain.map)
+    ring.close()
+    assert set(arrived) == {1, 2} and arrived[-1] == 2
+    assert len(arrived) > 10
 
 
 @pytest.mark.kernel
