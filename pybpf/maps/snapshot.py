@@ -25,6 +25,7 @@ from struct import Struct
 
 from pybpf.btf.describe import describe
 from pybpf.btf.plain import convert, from_plain, to_plain
+from pybpf.constants import BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH
 from pybpf.errors import BTFError, ObjectError
 
 TYPE_CHECKING = False
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from pybpf.btf.codec import Codec
+    from pybpf.maps.face import Face
     from pybpf.maps.mapping import MappingMap
 
 MAGIC = b"\x89BPFMAP\n"
@@ -93,7 +95,7 @@ class Snapshot:
         keys, values = read_whole(owner, flags)
         shape = {field: getattr(owner, field, None) for field in _SHAPE} | {"type": owner.type_number}
         cpus = owner.values_face.size // (owner.value_size + 7 & ~7) if owner.is_per_cpu else 0
-        return cls(shape, keys, values, owner.key_codec, owner.value_codec, cpus=cpus)
+        return cls(shape, keys, values, *_codecs(owner), cpus=cpus)
 
     @property
     def transfer_size(self) -> int:
@@ -116,18 +118,35 @@ class Snapshot:
             )
 
     def items(self) -> Iterator[tuple[Any, Any]]:
-        """Each element as key and value; of per-CPU maps the value is a list."""
-        decode_key = self.key_codec.decode if self.key_codec is not None else bytes
+        """Each element as key and value, as the map's own `items` gives them.
+
+        What has been in a file has lost the classes of Python: their objects come as records. Of a machine of another
+        byte order only what has a type is more than `bytes`.
+        """
+        keys, values = self._faces()
+        decode_key, decode_value = keys.decoder(), values.decoder()
         for key, value in self.raw_items():
-            yield decode_key(key), self._decode(value)
+            yield decode_key(key), decode_value(value)
 
-    def _decode(self, data: bytes) -> Any:
-        decode = self.value_codec.decode if self.value_codec is not None else bytes
-        if not self.cpus:
-            return decode(data)
-        from pybpf.maps.percpu import PerCPU
+    def _faces(self) -> tuple[Face, Face]:
+        """What keys and values are in Python: what the class of such maps makes of them."""
+        from pybpf.maps import class_of
+        from pybpf.maps.face import PerCPUFace, key_face, value_face
+        from pybpf.maps.mapping import MappingMap
 
-        return PerCPU(decode(part) for part in self._parts(data))
+        keys, values = (
+            key_face(self.key_codec, self.key_size, "key"),
+            value_face(self.value_codec, self.value_size, "value"),
+        )
+        cls = class_of(self.type)
+        if self.byte_order == sys.byteorder and issubclass(cls, MappingMap):
+            blank: Any = cls.__new__(cls)  # there is no map behind it
+            for field in ("name", "flags", "key_size", "value_size", "key_codec", "value_codec"):
+                setattr(blank, field, getattr(self, field))
+            keys = blank._key_face()
+            if not cls.is_per_cpu:
+                values = blank._value_face()
+        return keys, PerCPUFace(values, self.cpus) if self.cpus else values
 
     def _parts(self, data: bytes) -> list[bytes]:
         """The values of all CPUs."""
@@ -144,8 +163,10 @@ class Snapshot:
 
         Raises:
             ValueError: the shape does not fit: another size of an untyped key or value, another number of CPUs, another
-                byte order, a field that the map's type does not have. The map is as it was then.
-            TypeError: the map's values cannot be written back (maps of descriptors: ids come out of them).
+                byte order, a field that the map's type does not have; or the map has no room for all elements. The map
+                is as it was then.
+            TypeError: the map's values cannot be written back (maps of descriptors: ids come out of them). The map is
+                as it was then too.
             BPFError: the kernel refused; the attribute `count` says how many elements were written.
         """
         cpus = owner.values_face.size // (owner.value_size + 7 & ~7) if owner.is_per_cpu else 0
@@ -153,6 +174,7 @@ class Snapshot:
             raise ValueError(f"{owner!r} has {cpus} values for each element, the snapshot {self.cpus}")
         keys, values = self._as(owner)
         owner.check_restorable(values)
+        _check_room(owner, keys)
         if clear:
             owner.clear()
         owner.update_array(keys, values)
@@ -180,18 +202,25 @@ class Snapshot:
 
     def _as(self, owner: MappingMap) -> tuple[bytes | bytearray, bytes | bytearray]:
         """The keys and values as this map has them."""
-        sizes = (self.key_size, self.value_size) == (owner.key_size, owner.value_size)
-        ours, theirs = (self.key_codec, self.value_codec), (owner.key_codec, owner.value_codec)
-        is_same = sizes and self.byte_order == sys.byteorder
-        if is_same and (None in (*ours, *theirs) or _layout(ours) == _layout(theirs)):
-            return self.keys_data, self.values_data
-        keys, values = bytearray(), bytearray()
-        for key, value in self.raw_items():
-            keys += _convert(ours[0], theirs[0], key, owner.key_size, self.byte_order, "key")
-            for part in self._parts(value) if self.cpus else [value]:
-                new = _convert(ours[1], theirs[1], part, owner.value_size, self.byte_order, "value")
-                values += new.ljust(owner.value_size + 7 & ~7, b"\0") if self.cpus else new
+        keys, values = self.keys_data, self.values_data
+        key_codec, value_codec = _codecs(owner)
+        if not self._is_as(self.key_codec, self.key_size, key_codec, owner.key_size):
+            keys = bytearray()
+            for key, _ in self.raw_items():
+                keys += _convert(self.key_codec, key_codec, key, owner.key_size, self.byte_order, "key")
+        if not self._is_as(self.value_codec, self.value_size, value_codec, owner.value_size):
+            values = bytearray()
+            for _, value in self.raw_items():
+                for part in self._parts(value) if self.cpus else [value]:
+                    new = _convert(self.value_codec, value_codec, part, owner.value_size, self.byte_order, "value")
+                    values += new.ljust(owner.value_size + 7 & ~7, b"\0") if self.cpus else new
         return keys, values
+
+    def _is_as(self, ours: Codec | None, size: int, theirs: Codec | None, their_size: int) -> bool:
+        """Whether our bytes are those of the other type."""
+        if size != their_size or self.byte_order != sys.byteorder:
+            return False
+        return ours is None or theirs is None or _layout(ours) == _layout(theirs)
 
     # --- files -----------------------------------------------------------------------------------------------------
 
@@ -346,8 +375,34 @@ def _natural(number: Any, name: str) -> int:
     return number
 
 
-def _layout(codecs: tuple[Codec | None, Codec | None]) -> tuple[bytes, list[int]]:
-    return describe(*codecs, byte_order=sys.byteorder)
+def _layout(codec: Codec) -> tuple[bytes, list[int]]:
+    return describe(codec, byte_order=sys.byteorder)
+
+
+def _codecs(owner: MappingMap) -> tuple[Codec | None, Codec | None]:
+    """The types of keys and values. Indexes and other plain numbers have one even if nobody told it."""
+    from pybpf.maps.face import NumberFace
+
+    def known(face: Face, codec: Codec | None) -> Codec | None:
+        if codec is not None or not isinstance(face, NumberFace):
+            return codec
+        from pybpf.maps.declared import codec_of
+
+        return codec_of("u32")
+
+    return known(owner.keys_face, owner.key_codec), known(owner.values_face, owner.value_codec)
+
+
+def _check_room(owner: MappingMap, keys: bytes | bytearray) -> None:
+    """Raises ValueError for more elements than the map takes. LRU maps take any number."""
+    from pybpf.maps.array import IndexedMap
+
+    count = len(keys) // owner.key_size
+    if isinstance(owner, IndexedMap):
+        count = max(memoryview(keys).cast("I"), default=-1) + 1
+    is_bounded = owner.max_entries and owner.type_number not in (BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH)
+    if is_bounded and count > owner.max_entries:
+        raise ValueError(f"{owner!r} has no room for what the snapshot has: it takes {count} elements")
 
 
 def _convert(old: Codec | None, new: Codec | None, data: bytes, size: int, byte_order: str, part: str) -> bytes:
