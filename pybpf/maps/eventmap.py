@@ -16,12 +16,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Iterator
-    from typing import Any
+    from typing import Any, Self
 
+    from pybpf.btf.codec import Codec
     from pybpf.events.batch import Batch
     from pybpf.events.capture import Capture
     from pybpf.events.loan import Batches, Loan
     from pybpf.events.source import RecordSource
+    from pybpf.maps.declared import Declared
+    from pybpf.syscall import FD
 
 _OPENING = RLock()
 """Held while a map's own reader is opened, so that threads which use a map at once share one."""
@@ -30,9 +33,33 @@ _OPENING = RLock()
 class EventMap(Map):
     """A map whose iteration reads events."""
 
-    __slots__ = ("_events",)
+    __slots__ = ("_events", "_records")
 
     _events: RecordSource
+    _records: Codec | None
+    """The type of the records, if whoever made the map object told it."""
+
+    def __init__(self, fd: FD | None = None, *, value: Declared | None = None, **options: Any) -> None:
+        """As of `Map`, but `value` is the type of the records: the kernel wants to hear of none.
+
+        Values of a perf event array are descriptors. A type of as many bytes says nothing of its records.
+        """
+        records = None
+        if value is not None and not isinstance(value, int):
+            from pybpf.maps.declared import codec_of
+
+            records = codec_of(value)
+            if records.size == type(self).default_value_size:
+                records = None
+            else:
+                value = None
+        super().__init__(fd, value=value, **options)
+        self._records = records
+
+    def __copy__(self) -> Self:
+        made = super().__copy__()
+        made._records = self._records
+        return made
 
     if not TYPE_CHECKING:
 
@@ -53,7 +80,11 @@ class EventMap(Map):
     def _typed(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options of a reader, with the type of the records if that is known and none is asked for."""
         self.fileno()
-        if "decode" in options or self.btf is None:
+        if "decode" in options:
+            return options
+        if self._records is not None:
+            return {"decode": self._records, "strict": True, **options}
+        if self.btf is None:
             return options
         from pybpf.events.types import event_codec, value_type_of
 

@@ -12,7 +12,7 @@ Rules of this module:
 
 * Keys that come out are networks of `ipaddress` when the key's type is ``struct ipv4_prefix`` or ``struct
   ipv6_prefix``, which ``LpmTrie(key="ipv4")`` makes; the codec's records when it has another type; else `Prefix`
-  (bits, bytes), whose `network` may be asked for.
+  (bits, bytes), whose `network` may be asked for. `LpmTrie.network` makes a network of a key of any of these types.
 * **Lookup finds the longest prefix that covers the key**, so ``m["10.1.2.3"]`` finds ``10.0.0.0/8``; so does
   ``in``. Writing and deleting are exact.
 
@@ -97,11 +97,11 @@ class PrefixFace(Face):
                 value = ip_network(value)
             except ValueError as error:
                 raise ValueError(f"{self.where}: {error}") from None
-        if hasattr(value, "ip"):
-            raise TypeError(f"{self.where}: {value!r} is an address and a network: give its `ip` or its `network`")
         network = getattr(value, "network_address", value)
         packed = getattr(network, "packed", None)
         if packed is not None:
+            if hasattr(value, "ip"):
+                raise TypeError(f"{self.where}: {value!r} is an address and a network: give its `ip` or its `network`")
             bits = getattr(value, "prefixlen", len(packed) * 8)
             if len(packed) != self.size - 4:
                 raise ValueError(f"{self.where} has {self.size - 4} bytes of address, not {len(packed)}")
@@ -158,6 +158,22 @@ class LpmTrie(MappingMap):
     required_flags = BPF_F_NO_PREALLOC
     helper_reads = True
     declarations = _NETWORKS
+
+    def network(self, key: Any) -> IPv4Network | IPv6Network:
+        """A key as an IP network, whatever its type: ``{routes.network(key): value for key, value in routes.items()}``.
+
+        The kernel takes the bytes behind the length most significant first, so those of a key are an address as they
+        lie there: of ``struct { u32 prefixlen; __be32 addr; }`` as of ``u8 addr[4]`` or ``struct in6_addr``.
+
+        Args:
+            key: as it came out, or anything that the map takes as key.
+
+        Raises:
+            ValueError: keys of this map have not 4 or 16 bytes of address.
+            TypeError, ValueError, OverflowError: the key does not fit its type.
+        """
+        data = self.keys_face.encode(key)
+        return Prefix(int.from_bytes(data[:4], sys.byteorder), data[4:]).network
 
     def _key_face(self) -> Face:
         is_network = self.key_codec is not None and self.key_codec.c_name in _NETWORK_TYPES

@@ -33,7 +33,8 @@ class PerfEventArrayMap(EventMap):
     def reader(self, **options: Any) -> PerfBuffer:
         """A reader of this map, which the caller closes. Options are those of `pybpf.events.PerfBuffer`.
 
-        Without `decode`, samples have the type that the object file tells or suggests (`pybpf.events.types`).
+        Without `decode`, samples have the type that `value` named when the map was made, or that the object file
+        tells or suggests (`pybpf.events.types`).
         """
         from pybpf.events import PerfBuffer
 

@@ -31,7 +31,8 @@ class RingBufferMap(EventMap):
     def reader(self, **options: Any) -> RingBuffer:
         """A reader of this map, which the caller closes. Options are those of `pybpf.events.RingBuffer`.
 
-        Without `decode`, records have the type that the object file tells or suggests (`pybpf.events.types`).
+        Without `decode`, records have the type that `value` named when the map was made, or that the object file
+        tells or suggests (`pybpf.events.types`).
         """
         from pybpf.events import RingBuffer
 

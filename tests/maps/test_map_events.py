@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import struct
 from collections.abc import Iterator
 
@@ -124,6 +126,33 @@ def test_close_ends_the_reader(events: EventMap) -> None:
     for use in (events.consume, lambda: iter(events), events.reader, lambda: events.of("event")):
         with pytest.raises(ClosedError):
             use()
+
+
+@pytest.mark.parametrize("cls", [RingBufferMap, PerfEventArrayMap])
+def test_type_that_is_told_when_it_is_made(cls: type[EventMap]) -> None:
+    ring = cls is RingBufferMap
+    text = "struct event { u64 number; u64 cookie; }"
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(BTFError):
+        cls(value="struct nothing", max_entries=PAGE_SIZE)
+    assert len(os.listdir("/proc/self/fd")) == before
+    with cls(value=text, max_entries=PAGE_SIZE if ring else possible_cpus()) as made, copy.copy(made) as again:
+        code = (ring_program if ring else perf_program)(made.fileno())
+        for one in (made, again):
+            one.consume()
+            with program(code, c.BPF_PROG_TYPE_SCHED_CLS) as fd:
+                run(fd)
+            (event,) = one.poll(5)
+            assert (event.number, event.cookie) == (1, 2)
+            one.close()
+
+
+def test_type_of_descriptors() -> None:
+    with PerfEventArrayMap(value="u32", max_entries=possible_cpus()) as made:
+        made.consume()
+        with program(perf_program(made.fileno()), c.BPF_PROG_TYPE_SCHED_CLS) as fd:
+            run(fd)
+        assert [type(event) for event in made.poll(5)] == [bytes]
 
 
 def test_untyped() -> None:

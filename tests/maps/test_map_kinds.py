@@ -143,6 +143,28 @@ class TestTrie:
             assert {key.prefixlen: key.addr for key in made} == {8: b"\x0a\0\0\0", 16: b"\x0a\1\0\0"}
             assert dict(made.items()) == {(8, b"\x0a\0\0\0"): 8, (16, b"\x0a\1\0\0"): 16}
 
+    @pytest.mark.parametrize(
+        ("key", "texts"),
+        [
+            ("struct key { u32 prefixlen; __be32 addr; }", ["0.0.0.0/0", "10.128.0.0/9", "10.1.2.3/32"]),
+            ("struct key { u32 prefixlen; u8 ip[4]; }", ["10.0.0.0/8"]),
+            ("ipv4", ["10.0.0.0/8"]),
+            (8, ["10.0.0.0/8"]),
+            ("struct key { u32 prefixlen; struct { u32 words[4]; } addr; }", ["2001:db8::/33", "::/0"]),
+            (20, ["2001:db8::/33"]),
+        ],
+    )
+    def test_networks_of_any_key(self, key: str | int, texts: list[str]) -> None:
+        with LpmTrie(key=key, value="u32", max_entries=4) as made:
+            made.update({text: number for number, text in enumerate(texts)})
+            wanted = {ip_network(text): number for number, text in enumerate(texts)}
+            assert {made.network(key): value for key, value in made.items()} == wanted
+            assert made.network(texts[0]) == ip_network(texts[0])
+            with pytest.raises((TypeError, ValueError)):
+                made.network("nonsense")
+        with LpmTrie(key=6, value="u32", max_entries=4) as made, pytest.raises(ValueError, match="2 bytes are no IP"):
+            made.network((8, b"ab"))
+
 
 class TestQueues:
     @pytest.mark.parametrize(("kind", "order"), [(Queue, [1, 2, 3]), (Stack, [3, 2, 1])])
