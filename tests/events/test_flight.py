@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 from emitters import Emitter, mixed_size, perf, uniform_ring
+from interrupts import interrupt_everywhere
 from test_perfbuf import run_on_cpu
-from test_ringbuf import in_child, number, resources
+from test_ringbuf import event_btf, in_child, number, resources
 
 from pybpf.constants import PERF_RECORD_SAMPLE
-from pybpf.errors import ClosedError
-from pybpf.events import FlightRecorder, PerfBuffer
+from pybpf.errors import BTFError, ClosedError
+from pybpf.events import FlightRecorder, PerfBuffer, flight, waiting
 from pybpf.events.perfring import PerfRing
 
 
@@ -102,6 +103,81 @@ class TestKernel:
                 run_on_cpu(min(cpu, (os.cpu_count() or 1) - 1), emitter, 10)
             assert recorder.snapshot(key=lambda value: value) == list(range(30))
             assert sum(map(len, recorder.batches(again=True).values())) == 30
+
+    def test_an_error_leaves_every_sample(self, emitter: Emitter) -> None:
+        spoilt = {2}
+
+        def decode(sample: memoryview) -> int:
+            if number(sample) in spoilt:
+                raise ValueError("spoilt")
+            return number(sample)
+
+        with FlightRecorder(emitter, page_count=2, decode=decode) as recorder:
+            emitter.run(4)
+            for _ in range(2):
+                with pytest.raises(ValueError, match="spoilt"):
+                    recorder.snapshot()
+            spoilt.clear()
+            with pytest.raises(ZeroDivisionError):
+                recorder.snapshot(key=lambda value: value // 0)
+            assert recorder.snapshot() == [0, 1, 2, 3]
+            assert recorder.snapshot() == []
+            emitter.run(5000)
+            spoilt.add(emitter.produced - 1)
+            with pytest.raises(ValueError, match="spoilt"):
+                recorder.snapshot()
+            assert recorder.overwritten == 0
+            (batch,) = (batch for batch in recorder.batches().values() if len(batch))
+            assert number(batch[-1]) == emitter.produced - 1
+            assert recorder.overwritten == batch.overwritten > 0
+
+    def test_typed_samples(self, one_cpu: int) -> None:
+        with perf(payload=20) as emitter, FlightRecorder(emitter, btf=event_btf(), decode=number) as recorder:
+            with pytest.raises(BTFError, match="no type 'nothing'"):
+                recorder.of("nothing")
+            assert recorder.of("event") is recorder
+            emitter.run(3)
+            assert [event.number for event in recorder.snapshot(key="number")] == [0, 1, 2]
+            with pytest.raises(AttributeError, match="nonsense"):
+                recorder.snapshot(key="nonsense", again=True)
+            batch = recorder.batches(again=True)[one_cpu]
+            assert list(batch.column("number")) == [0, 1, 2]
+            recorder.of_several(lambda record: "event" if number(record) % 2 else None)
+            values = recorder.snapshot(again=True)
+            assert [getattr(value, "number", None) for value in values] == [None, 1, None]
+        with perf() as emitter, FlightRecorder(emitter) as recorder, pytest.raises(BTFError, match="no type infor"):
+            recorder.of("event")
+
+    def test_a_snapshot_within_a_snapshot_is_refused(self, emitter: Emitter, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As a signal handler would take it, which must not wait for what it interrupted."""
+        refused = []
+
+        def in_handler(*arguments: object) -> None:
+            for use in (recorder.snapshot, recorder.pause):
+                try:
+                    use()
+                except RuntimeError as error:
+                    refused.append(str(error))
+
+        with FlightRecorder(emitter, decode=number) as recorder:
+            emitter.run(2)
+            monkeypatch.setattr(flight, "perf_pause_output", in_handler)
+            thread = threading.Thread(target=recorder.snapshot, daemon=True)
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive()
+            assert len(refused) >= 4 and "further up the stack" in refused[0]
+            monkeypatch.undo()
+            emitter.run(1)
+            assert recorder.snapshot() == [2]
+
+    def test_an_interrupt_never_ends_the_recording(self, emitter: Emitter) -> None:
+        with FlightRecorder(emitter, page_count=1, decode=number) as recorder:
+            for places in interrupt_everywhere(recorder.snapshot, flight, waiting):  # noqa: B007
+                emitter.run(2)
+                assert recorder.snapshot()[-2:] == [emitter.produced - 2, emitter.produced - 1]
+                assert emitter.dropped == 0
+            assert places > 10
 
     def test_pausing(self, emitter: Emitter) -> None:
         with FlightRecorder(emitter, decode=number) as recorder:
