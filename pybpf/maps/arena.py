@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 
+from pybpf.btf.scalars import to_integer
 from pybpf.constants import BPF_F_MMAPABLE, BPF_F_SEGV_ON_FAULT, BPF_MAP_TYPE_ARENA
 from pybpf.errors import BPFError
 from pybpf.maps.base import PREPARING, Map
@@ -99,7 +100,7 @@ class ArenaMap(Map):
         Raises:
             ValueError: they are not in the arena.
         """
-        start = pointer - self.address
+        start = to_integer(pointer, self._where("pointer"), "an address") - self.address
         if start < 0 or size < 0 or start + size > self.size:
             raise ValueError(f"{self._where('pointer')}: {size} bytes at {pointer:#x} are not in the arena")
         if self.flags & BPF_F_SEGV_ON_FAULT:
@@ -124,7 +125,7 @@ class ArenaMap(Map):
 
         Args:
             declared: the name of a type of the object that the arena is of (``"struct node"``), or what `Map` takes as
-                type of a value.
+                type of a value, but no number of bytes: these `at` gives.
 
         Raises:
             ValueError: it is not in the arena, or (BTFError) there is no such type.
@@ -145,8 +146,11 @@ class ArenaMap(Map):
         codec = self._codec(declared)
         data: Any = self.at(pointer, codec.size * count)
         code = CodecFace(codec, "").format
-        shaped: memoryview = data.cast(code) if code else data.cast("B", (count, codec.size))
-        return shaped
+        if not code:
+            rows: memoryview = data.cast("B", (count, codec.size)) if count else data
+            return rows
+        numbers: memoryview = data.cast(code)
+        return numbers
 
     def _codec(self, declared: Declared) -> Codec:
         from pybpf.btf.codec import codec

@@ -96,6 +96,8 @@ class Map:
     """What `create()` makes; 0: it has to be told."""
     is_array: ClassVar[bool] = False
     """The keys are 0 to max_entries - 1, and every element is always there."""
+    required: ClassVar[tuple[str, ...]] = ("max_entries",)
+    """The options without which the kernel makes no map of this type, and which have no default."""
     required_flags: ClassVar[int] = 0
     """BPF_F_... without which the kernel makes no map of this type; `create()` adds them."""
     key_word: ClassVar[str] = ""
@@ -142,7 +144,7 @@ class Map:
         Raises:
             BPFError: the kernel refused; see `pybpf.syscall.map_create`.
             BTFError: a type is not understood.
-            TypeError: this class does not stand for one type.
+            TypeError: this class does not stand for one type, or an option is missing (`required`).
         """
         type_number = type_number or type(self).default_type
         if fd is None:
@@ -184,11 +186,13 @@ class Map:
             options: as those of the class.
 
         Raises:
-            TypeError: this class does not stand for one type, or the type is another class's.
+            TypeError: this class does not stand for one type, the type is another class's, or an option is missing.
         """
         from pybpf.maps import class_of
 
         number = type_number or cls.default_type
+        if not isinstance(number, int):
+            raise TypeError(f"{cls.__name__}.create takes a number, BPF_MAP_TYPE_..., not {number!r}")
         if not number or not issubclass(class_of(number), cls):
             raise TypeError(f"{cls.__name__}.create cannot make maps of type {type_name(number)}")
         made = class_of(number)(type_number=number, **options)

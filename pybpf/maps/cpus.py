@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 
+from pybpf.btf.scalars import to_integer
 from pybpf.constants import BPF_ANY, BPF_F_ALL_CPUS, BPF_F_CPU
 from pybpf.errors import BPFError, NotSupportedError
 from pybpf.maps.batch import UNSUPPORTED
@@ -93,5 +94,6 @@ class PerCPUMap(MappingMap):
             raise NotSupportedError(error.errno, error.command, self._where("value"), hint) from None
 
     def _check_cpu(self, cpu: int) -> None:
+        to_integer(cpu, self._where("value"), "a CPU")
         if not 0 <= cpu < self.values_face.cpus:
             raise IndexError(f"{self._where('value')}: there is no CPU {cpu}, only 0..{self.values_face.cpus - 1}")

@@ -18,6 +18,7 @@ from struct import error as StructError  # noqa: N812 - a class
 from pybpf.btf.composites import ArrayCodec
 from pybpf.btf.records import freeze
 from pybpf.btf.scalars import EnumCodec, IntCodec, check_range, to_integer
+from pybpf.errors import ClosedError
 from pybpf.maps.percpu import PerCPU, total
 
 TYPE_CHECKING = False
@@ -176,6 +177,8 @@ class DescriptorFace(Face):
             number = index(number)
         except TypeError:
             raise TypeError(f"{self.where} takes a descriptor or an object with fileno(), not {value!r}") from None
+        if number == -1 and fileno is not None:
+            raise ClosedError(f"{self.where}: {value!r} is closed")
         check_range(number, 0, 0x7FFFFFFF, self.where, "a descriptor")
         return number.to_bytes(self.size, sys.byteorder)
 

@@ -78,6 +78,7 @@ class ArrayOfMaps(DescriptorArray):
 
     __slots__ = ()
     default_type = BPF_MAP_TYPE_ARRAY_OF_MAPS
+    required = (*MappingMap.required, "inner")
 
     def open(self, key: Any) -> Map:
         """The map in a slot, as a new map object. Needs CAP_SYS_ADMIN. Raises KeyError."""
@@ -89,6 +90,7 @@ class HashOfMaps(DescriptorMap):
 
     __slots__ = ()
     default_type = BPF_MAP_TYPE_HASH_OF_MAPS
+    required = (*MappingMap.required, "inner")
 
     def open(self, key: Any) -> Map:
         """The map of a key, as a new map object. Needs CAP_SYS_ADMIN. Raises KeyError."""

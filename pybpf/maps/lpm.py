@@ -73,11 +73,13 @@ class Prefix(_Pair):
         return kind((self.data, self.bits), strict=False)
 
     def __repr__(self) -> str:
-        shown = str(self.network) if len(self.data) in (4, 16) else f"{self.data.hex()}/{self.bits}"
-        return f"Prefix({shown})"
+        return f"Prefix({self})"
 
     def __str__(self) -> str:
-        return str(self.network) if len(self.data) in (4, 16) else f"{self.data.hex()}/{self.bits}"
+        try:
+            return str(self.network)
+        except ValueError:
+            return f"{self.data.hex()}/{self.bits}"
 
 
 class PrefixFace(Face):

@@ -77,7 +77,12 @@ class Making:
         return self._types.codec(ctype), ctype.size, ctype.id
 
     def create(self, max_entries: int, flags: int, map_extra: int, inner: FdLike | None, numa_node: int) -> FD:
-        """The map. Raises BPFError."""
+        """The map. Raises BPFError, TypeError."""
+        given = {"key": self.key_size, "value": self.value_size, "max_entries": max_entries, "inner": inner is not None}
+        missing = [name for name in self.cls.required if not given[name]]
+        if missing and self.cls.default_type:
+            named = f" {self.name!r}" if self.name else ""
+            raise TypeError(f"{self.cls.__name__}{named} needs {', '.join(missing)}")
         options = {
             "key_size": self.key_size,
             "value_size": self.value_size,

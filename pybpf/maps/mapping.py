@@ -65,6 +65,7 @@ class MappingMap(Map):
     readers: Readers | None
     """What `get_many` reads with."""
 
+    required: ClassVar[tuple[str, ...]] = ("key", "value", "max_entries")
     has_next_key = True
     """The kernel can walk through the keys."""
     keys_need_values = False
@@ -528,6 +529,8 @@ class MappingMap(Map):
         """Write the elements of a snapshot, or of the file of one; see `pybpf.maps.snapshot.Snapshot.restore`."""
         from pybpf.maps.snapshot import Snapshot
 
+        if isinstance(source, bytes | bytearray | memoryview):
+            raise TypeError("restore() takes a Snapshot or the path of one: Snapshot.from_bytes() makes one of bytes")
         taken = source if isinstance(source, Snapshot) else Snapshot.load(source)
         taken.restore(self, clear=clear)
 

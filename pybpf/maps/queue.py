@@ -24,6 +24,7 @@ class KeylessMap(Map):
     """What maps without keys share."""
 
     __slots__ = ("_calls", "_face")
+    required = ("value", "max_entries")
 
     _calls: ElementCalls
     _face: Face

@@ -79,6 +79,7 @@ class LocalStorage(MappingMap):
     """
 
     __slots__ = ()
+    required = ("value",)
     required_flags = BPF_F_NO_PREALLOC
     default_key_size = 4
 
@@ -147,6 +148,7 @@ class CgroupStorage(MappingMap):
 
     __slots__ = ()
     default_type = BPF_MAP_TYPE_CGROUP_STORAGE
+    required = ("value",)
     default_key_size = 16
 
     def _key_face(self) -> Face:
@@ -158,6 +160,7 @@ class PerCpuCgroupStorage(PerCPUMap):
 
     __slots__ = ()
     default_type = BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE
+    required = ("value",)
     default_key_size = 16
 
     def _key_face(self) -> Face:

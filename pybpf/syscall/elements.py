@@ -398,10 +398,15 @@ def _cast(memory: memoryview, code: str) -> memoryview[Any]:
 
 
 def _flagged(slot: Slot, flags: int) -> int:
-    """Put the flags into the attr; its size with them, or without if there are none."""
+    """Put the flags into the attr; its size with them, or without if there are none. Raises TypeError, ValueError."""
     if not flags:
         return FLAGS_AT
-    slot[3][FLAGS_AT:FULL].cast("Q")[0] = flags
+    try:
+        slot[3][FLAGS_AT:FULL].cast("Q")[0] = flags
+    except TypeError:
+        raise TypeError(f"flags: an integer, not {flags!r}") from None
+    except ValueError:
+        raise ValueError(f"flags = {flags} does not fit into 8 bytes") from None
     return FULL
 
 

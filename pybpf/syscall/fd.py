@@ -55,8 +55,14 @@ def make_room(count: int) -> None:
 
 
 def fileno(fd: FdLike) -> int:
-    """The number behind an int or anything that has a `fileno()`."""
-    return fd if isinstance(fd, int) else fd.fileno()
+    """The number behind an int or anything that has a `fileno()`. Raises TypeError."""
+    if isinstance(fd, int):
+        return fd
+    try:
+        method = fd.fileno
+    except AttributeError:
+        raise TypeError(f"a descriptor or an object with fileno() is wanted, not {fd!r}") from None
+    return method()
 
 
 def lend(fd: FdLike) -> Lease:

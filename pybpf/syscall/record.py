@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from _operator import index  # the built-in part of `operator`, which takes 0.2 ms to import
 
 from pybpf.syscall.attrs import BITS, LAYOUTS, OCTETS, SIGNED, SIZES, TEXT
 from pybpf.syscall.door import pointer
@@ -46,11 +47,15 @@ class Record:
 
         Raises:
             ValueError: the number does not fit the field.
+            TypeError: it is no integer.
         """
         layout, data = self._layout, self.data
         has_bits = self.title in BITS
+        value: Any
         for name, value in fields.items():
             if value:
+                if value.__class__ is not int:
+                    value = self._integer(name, value)
                 if has_bits or value < 0:
                     self[name] = value
                     continue
@@ -59,6 +64,14 @@ class Record:
                     _PACK_INTO[size](data, offset, value)
                 except struct.error:
                     raise ValueError(f"{self.title}: {name} = {value} does not fit into {size} bytes") from None
+            elif value is None:
+                self._integer(name, value)
+
+    def _integer(self, name: str, value: Any) -> int:
+        try:
+            return index(value)
+        except TypeError:
+            raise TypeError(f"{self.title}: {name} takes an integer, not {value!r}") from None
 
     def __setitem__(self, name: str, value: int) -> None:
         offset, size = self._layout[name]
@@ -108,8 +121,11 @@ class Record:
 
         Raises:
             ValueError: it is too long for the field, or has characters outside ASCII or a NUL.
+            TypeError: it is no str.
         """
         offset, size = self._layout[name]
+        if not isinstance(value, str):
+            raise TypeError(f"{self.title}: {name} takes a str, not {value!r}")
         try:
             data = value.encode("ascii")
         except UnicodeEncodeError:

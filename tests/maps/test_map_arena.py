@@ -74,6 +74,9 @@ def test_refusals(arena: ArenaMap) -> None:
         arena.read(arena.address, "struct")
     with pytest.raises(TypeError, match="no type"):
         arena.read(arena.address, 8)
+    with pytest.raises(TypeError, match="pointer of map 'arena': an address takes an integer, not 'x'"):
+        arena.at("x", 1)  # type: ignore[arg-type]
+    assert arena.array(arena.address, "struct node { u64 next; u64 value; }", 0).nbytes == 0
     with pytest.raises(OverflowError):
         arena.write(arena.address, "u8", 256)
 

@@ -280,6 +280,8 @@ class TestOneCpu:
             for wrong in (-1, CPUS):
                 with pytest.raises(IndexError, match=f"no CPU {wrong}"):
                     made.get_cpu(1, wrong)
+            with pytest.raises(TypeError, match="a CPU takes an integer, not 'x'"):
+                made.get_cpu(1, "x")  # type: ignore[arg-type]
 
     def test_writing(self) -> None:
         with pybpf.PerCpuArrayMap(value="u64", max_entries=4) as made:

@@ -134,6 +134,7 @@ class TestTrie:
             assert repr(next(iter(made))) == "Prefix(abc0/12)"
             with pytest.raises(ValueError, match="no IP address"):
                 next(iter(made)).network  # noqa: B018
+        assert repr(Prefix(99, b"abcd")) == "Prefix(61626364/99)"
 
     def test_typed_keys(self, types: Types) -> None:
         with LpmTrie.create(key_codec=types["prefix"], value_codec=types["u32"], max_entries=4) as made:

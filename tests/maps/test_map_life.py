@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import errno
 import gc
 import os
 import pickle
+import socket
 import struct
 import tempfile
 import warnings
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from map_helpers import Types, program
+from map_helpers import Types, failing, program
 
 from pybpf import constants as c
 from pybpf import syscall
@@ -23,6 +25,7 @@ from pybpf.abi import MapType
 from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, ClosedError, NotSupportedError, ObjectError
 from pybpf.maps import (
     ArrayMap,
+    ArrayOfMaps,
     HashMap,
     LpmTrie,
     Map,
@@ -30,6 +33,8 @@ from pybpf.maps import (
     PerCpuHashMap,
     ProgArray,
     Queue,
+    RingBufferMap,
+    SocketStorage,
     class_of,
     make_map,
     open_map,
@@ -167,9 +172,54 @@ def test_create_refuses() -> None:
     with pytest.raises(TypeError, match="ArrayMap.create cannot make maps of type hash"):
         ArrayMap.create(c.BPF_MAP_TYPE_HASH, key_size=4, value_size=4, max_entries=1)
     with pytest.raises(BPFError) as caught:
-        HashMap.create(key_size=4, value_size=4, max_entries=0, name="empty")
+        HashMap.create(key_size=4, value_size=4, max_entries=1, map_extra=1, name="extra")
     assert caught.value.errno_name == "EINVAL"
-    assert "empty" in str(caught.value)
+    assert "extra" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: HashMap(key="u32", value="u32", name="empty"), "HashMap 'empty' needs max_entries"),
+        (lambda: HashMap(max_entries=1), "HashMap needs key, value"),
+        (lambda: ArrayMap(max_entries=1), "ArrayMap needs value"),
+        (lambda: Queue(max_entries=1), "Queue needs value"),
+        (lambda: SocketStorage(), "SocketStorage needs value"),
+        (lambda: RingBufferMap(), "RingBufferMap needs max_entries"),
+        (lambda: ArrayOfMaps(max_entries=1), "ArrayOfMaps needs inner"),
+        (lambda: Map.create(c.BPF_MAP_TYPE_HASH_OF_MAPS, key="u32", max_entries=1), "HashOfMaps needs inner"),
+        (lambda: ArrayMap(value=4, max_entries="5"), "BPF_MAP_CREATE: max_entries takes an integer, not '5'"),
+        (lambda: ArrayMap(value=4, max_entries=5.5), "max_entries takes an integer, not 5.5"),
+        (lambda: ArrayMap(value=4, max_entries=5, numa_node="x"), "numa_node takes an integer, not 'x'"),
+        (lambda: ArrayMap(value=4, max_entries=5, name=5), "map_name takes a str, not 5"),
+        (lambda: ArrayOfMaps(max_entries=5, inner="x"), "a descriptor or an object with fileno.* not 'x'"),
+        (lambda: Map.create("hash", max_entries=5), "Map.create takes a number, BPF_MAP_TYPE_..., not 'hash'"),
+        (lambda: Map.from_id("x"), "map_id takes an integer, not 'x'"),
+        (lambda: Map.from_id(None), "map_id takes an integer, not None"),
+    ],
+)
+def test_options_that_are_missing_or_of_the_wrong_kind(make: Callable[[], object], message: str) -> None:
+    with failing(errno.EIO, "BPF_MAP_CREATE") as seen, pytest.raises(TypeError, match=message):
+        make()
+    assert seen.seen == []  # the kernel is not asked
+
+
+def test_flags_that_are_no_flags() -> None:
+    with HashMap(key="u32", value="u32", max_entries=1) as made, Queue(value="u32", max_entries=1) as queue:
+        for use in (lambda: made.put(1, 1, -1), lambda: made.get(1, flags=-1), lambda: queue.push(1, flags=1 << 64)):
+            with pytest.raises(ValueError, match=r"flags = -?\d+ does not fit into 8 bytes"):
+                use()
+        with pytest.raises(TypeError, match="flags: an integer, not 'x'"):
+            made.put(1, 1, "x")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="takes a Snapshot or the path"):
+            made.restore(made.snapshot().to_bytes())  # type: ignore[arg-type]
+
+
+def test_a_closed_socket_is_no_key() -> None:
+    closed = socket.socket()
+    closed.close()
+    with SocketStorage(value="u32") as made, pytest.raises(ClosedError, match="key: <socket.* is closed"):
+        made[closed] = 1
 
 
 def test_create_by_number() -> None:

@@ -197,7 +197,7 @@ def test_refusals() -> None:
     with pytest.raises(BTFError, match="'u33' is not known"):
         pybpf.HashMap(key="u33", value="u32", max_entries=1)
     with pytest.raises(BPFError) as caught:
-        pybpf.HashMap(key="u32", value="u32", max_entries=0, name="empty")
+        pybpf.HashMap(key="u32", value="u32", max_entries=1, map_extra=1, name="empty")
     assert "empty" in str(caught.value)
     fd = syscall.map_create(c.BPF_MAP_TYPE_HASH, key_size=4, value_size=4, max_entries=1)
     with pytest.raises(TypeError, match="key_size and value_size"):
