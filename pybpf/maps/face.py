@@ -170,7 +170,7 @@ class DescriptorFace(Face):
 
     def encode(self, value: Any) -> bytes:
         if isinstance(value, Id):
-            raise TypeError(f"{self.where} takes a descriptor: {value} is an id that came out of a map, see from_id()")
+            raise TypeError(f"{self.where} takes a descriptor: {value} is an id or cookie that came out of a map")
         fileno = getattr(value, "fileno", None)
         number = fileno() if fileno is not None else value
         try:

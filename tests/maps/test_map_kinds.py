@@ -372,8 +372,8 @@ class TestNetwork:
             with pytest.raises(KeyError):
                 del made[0]
             made[0] = 10
-            made[1] = 11
             assert made.pop(0) == 10
+            made[0] = 11
             assert made.delete_many([0, 1]) == 1
             made[0] = 5
             made.clear()
