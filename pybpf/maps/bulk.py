@@ -144,7 +144,8 @@ def _checked(buffer: Any, face: Face) -> memoryview:
         is_bytes = (view.itemsize == 1 and code != "?") or (code[-1] in "sx}" and view.itemsize == face.size)
         is_right = code == wanted or is_bytes
     if not is_right and (wanted or code == "O"):
-        named = whole.c_name if whole is not None else f"{face.size} bytes"
+        plain = f"u{face.size * 8}" if face.format else f"{face.size} bytes"
+        named = plain if whole is None else whole.c_name
         found = code if dtype is None else dtype
         raise TypeError(f"{face.where} takes bytes or elements of {named}, not a buffer of {found}")
     return view

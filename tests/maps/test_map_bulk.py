@@ -215,6 +215,22 @@ class TestNumpy:
             made.update_array(keys, numpy.array([(1, 2), (3, 4)], numpy.dtype(members, align=True)))
             assert made.to_dict() == {1: (1, 2), 2: (3, 4)}
 
+    def test_indexes_and_prefixes(self) -> None:
+        numpy = pytest.importorskip("numpy")
+        with pybpf.ArrayMap(value=8, max_entries=4) as made:
+            with pytest.raises(TypeError, match="^index takes bytes or elements of u32, not a buffer of int64$"):
+                made.update_array(numpy.arange(4), numpy.arange(4))
+            with pytest.raises(TypeError, match="^value takes bytes or elements of 8 bytes, not a buffer of object$"):
+                made.update_array(numpy.arange(4, dtype="u4"), numpy.array([None] * 4))
+            made.update_array(numpy.arange(4, dtype="u4"), numpy.arange(4))
+            assert made[3] == (3).to_bytes(8, sys.byteorder)
+        with pybpf.LpmTrie(key="ipv4", value="u32", max_entries=4) as trie:
+            trie["10.0.0.0/8"] = 7
+            keys, values = trie.items_numpy()
+            trie.clear()
+            trie.update_array(keys, values)
+            assert [(str(key), value) for key, value in trie.items()] == [("10.0.0.0/8", 7)]
+
     def test_untyped(self) -> None:
         pytest.importorskip("numpy")
         with pybpf.HashMap(key=3, value=5, max_entries=10) as made:
