@@ -22,7 +22,7 @@ from pybpf.syscall.perf_event import perf_pause_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Self, TypeVar
 
     from pybpf.btf.reader import BTF
@@ -60,7 +60,7 @@ class FlightRecorder(Waitable):
         decode: Decode = None,
         strict: bool = True,
         btf: BTF | None = None,
-        cpus: Sequence[int] | None = None,
+        cpus: Iterable[int] | None = None,
     ) -> None:
         check_page_count(page_count)
         self._btf = btf or getattr(map, "btf", None)
@@ -72,8 +72,9 @@ class FlightRecorder(Waitable):
         self._lock = RLock()
         self._map = FD(duplicate(map))
         try:
-            self.name, slots = check_array(self._map)
-            for cpu in chosen_cpus(cpus, slots):
+            info = check_array(self._map)
+            self.name: str = info.name
+            for cpu in chosen_cpus(cpus, info):
                 self._buffers.append(CpuBuffer(self._map, cpu, page_count, backward=True))
             super().__init__((), 0)
         except BaseException:
@@ -81,7 +82,7 @@ class FlightRecorder(Waitable):
             raise
         try:
             for buffer in self._buffers:
-                buffer.start()
+                buffer.start(info)
         except BaseException:
             self.close()
             raise

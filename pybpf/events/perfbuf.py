@@ -7,11 +7,15 @@ Rules of this module:
 * The epoll set watches the perf events before programs can write to them. perf's readiness is not a level: asking
   clears it, so everything is read after each wake-up.
 * The kernel takes a slot back when the map's open file that filled it goes. The reader keeps a duplicate.
+* A CPU's samples go to the event in its slot. The kernel puts one over another and does not tell what stands there
+  (kernel/bpf/arraymap.c: no flag but BPF_ANY, no lookup), so the readers of this process are remembered here.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+from _operator import index  # the built-in part of `operator`, which takes 0.2 ms to import
 from mmap import PAGESIZE
 from struct import pack, unpack
 
@@ -22,7 +26,7 @@ from pybpf.constants import (
     PERF_SAMPLE_RAW,
     PERF_TYPE_SOFTWARE,
 )
-from pybpf.errors import BPFError, BPFNotFoundError
+from pybpf.errors import BPFError, BPFNotFoundError, kernel_error
 from pybpf.events.pages import Pages
 from pybpf.events.perfring import PerfRing
 from pybpf.events.source import RecordSource
@@ -33,25 +37,30 @@ from pybpf.syscall.perf_event import perf_disable, perf_enable, perf_event_open,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from pybpf.btf.reader import BTF
     from pybpf.events.batch import Batch, Decode
+    from pybpf.syscall import MapInfo
     from pybpf.syscall.fd import FdLike
 
 DEFAULT_PAGES = 64
 """Data pages for each CPU: 256 KiB with pages of 4 KiB."""
 
+_placed: dict[tuple[int, int], CpuBuffer] = {}
+"""Map id and CPU -> the buffer of this process that stands in that slot."""
+
 
 class CpuBuffer:
     """The perf event of one CPU, its pages, and its slot in the map. `backward`: see `pybpf.events.flight`."""
 
-    __slots__ = ("_counts_lost", "_lost", "_map", "_pages", "cpu", "ring")
+    __slots__ = ("_counts_lost", "_lost", "_map", "_pages", "_slot", "cpu", "ring")
 
     def __init__(
         self, map: FD, cpu: int, page_count: int, wakeup_events: int = 1, watermark: int = 0, *, backward: bool = False
     ) -> None:
         self._map = map
+        self._slot = (0, cpu)
         self._lost = 0
         self.cpu = cpu
         event, self._counts_lost = _open_event(cpu, wakeup_events, watermark, backward)
@@ -74,15 +83,25 @@ class CpuBuffer:
             self._lost = unpack("QQ", os.read(self.fileno(), 16))[1]
         return max(self._lost, self.ring.lost)
 
-    def start(self) -> None:
-        """Put the event into the map."""
+    def start(self, map: MapInfo) -> None:
+        """Put the event into the map. Raises BPFExistsError when another one of this process stands there."""
         perf_enable(self._pages.fd)
+        self._slot = (map.id, self.cpu)
+        if _placed.setdefault(self._slot, self) is not self:
+            what = f"map {map.name!r}, CPU {self.cpu}"
+            hint = "A reader or recorder of this process has it: close that, or choose other CPUs"
+            raise kernel_error(errno.EEXIST, "BPF_MAP_UPDATE_ELEM", what, hint)
         map_update_elem(self._map, pack("I", self.cpu), pack("I", self.fileno()))
+
+    @property
+    def _is_placed(self) -> bool:
+        return _placed.get(self._slot) is self
 
     def stop(self) -> None:
         """Take it out again."""
         try:
-            map_delete_elem(self._map, pack("I", self.cpu))
+            if self._is_placed:
+                map_delete_elem(self._map, pack("I", self.cpu))
         except BPFNotFoundError:  # never put in, or the map's file is gone
             pass
         finally:
@@ -95,6 +114,8 @@ class CpuBuffer:
                 self.stop()
                 self.lost  # noqa: B018 - asks the kernel for the last time
         finally:
+            if self._is_placed:
+                del _placed[self._slot]
             self.ring.release()
             self._pages.close()
 
@@ -116,8 +137,13 @@ class PerfBuffer(RecordSource):
         watermark: if not 0, wake after so many bytes instead.
         cpus: the CPUs to read from; by default those online. One that comes online later is not covered.
 
+    The samples of a CPU go to one reader: a second one in this process is refused, one in another process takes them.
+
     Raises:
-        ValueError: the map is of another type, or `page_count` is not a power of two.
+        ValueError: the map is of another type; `page_count` is not a power of two; the map has no place for one of
+            `cpus`, or they name none, or one twice.
+        BPFExistsError: another reader or recorder of this process reads one of these CPUs.
+        BPFNotFoundError: one of `cpus` is not online.
         BPFPermissionError: CAP_PERFMON, or before Linux 5.8 CAP_SYS_ADMIN, is missing; or the pages exceed
             RLIMIT_MEMLOCK and kernel.perf_event_mlock_kb.
         BPFError: the kernel refuses something else. Nothing is left behind.
@@ -136,7 +162,7 @@ class PerfBuffer(RecordSource):
         on_lost: Callable[[int, int], object] | None = None,
         wakeup_events: int = 1,
         watermark: int = 0,
-        cpus: Sequence[int] | None = None,
+        cpus: Iterable[int] | None = None,
     ) -> None:
         check_page_count(page_count)
         if wakeup_events < 1 or watermark < 0:
@@ -146,8 +172,9 @@ class PerfBuffer(RecordSource):
         self._buffers: list[CpuBuffer] = []
         self._map = FD(duplicate(map))
         try:
-            self.name, slots = check_array(self._map)
-            for cpu in chosen_cpus(cpus, slots):
+            info = check_array(self._map)
+            self.name: str = info.name
+            for cpu in chosen_cpus(cpus, info):
                 self._open(cpu, page_count, wakeup_events, watermark, skip_absent=cpus is None)
             watched = [buffer.fileno() for buffer in self._buffers]
             super().__init__(decode, strict, btf or getattr(map, "btf", None), watched)
@@ -156,7 +183,7 @@ class PerfBuffer(RecordSource):
             raise
         try:
             for buffer in self._buffers:
-                buffer.start()
+                buffer.start(info)
         except BaseException:
             self.close()
             raise
@@ -260,21 +287,21 @@ class PerfBuffer(RecordSource):
         return {buffer.cpu: buffer.lost for buffer in self._buffers}
 
 
-def check_array(map: FD) -> tuple[str, int]:
-    """A perf event array's name and how many slots it has. Raises ValueError for a map of another type."""
+def check_array(map: FD) -> MapInfo:
+    """What the kernel tells of a perf event array. Raises ValueError for a map of another type."""
     info = map_info(map)
     if info.type != BPF_MAP_TYPE_PERF_EVENT_ARRAY:
         raise ValueError(f"map {info.name!r} is not a perf event array (its type is {info.type})")
-    return info.name, info.max_entries
+    return info
 
 
 def release(buffers: Iterable[CpuBuffer], map: FD, inherited: bool) -> None:
     """Close all buffers, and the map after them. Raises the first error when all is done."""
-    errors: list[OSError] = []
+    errors: list[BaseException] = []
     for buffer in buffers:
         try:
             buffer.close(inherited=inherited)
-        except OSError as error:
+        except BaseException as error:
             errors.append(error)
     map.close()
     if errors:
@@ -287,9 +314,24 @@ def check_page_count(page_count: int) -> None:
         raise ValueError(f"page_count must be a power of two, not {page_count}")
 
 
-def chosen_cpus(cpus: Sequence[int] | None, entries: int) -> Sequence[int]:
-    """The CPUs that the user names; otherwise those online that a map of so many entries has a place for."""
-    return [cpu for cpu in cpu_list("online") if cpu < entries] if cpus is None else cpus
+def chosen_cpus(cpus: Iterable[int] | None, map: MapInfo) -> list[int]:
+    """The CPUs that the user names; otherwise those online that the map has a place for.
+
+    Raises TypeError when they are no numbers, ValueError when the map has no place for one, for none, or for one twice.
+    """
+    if cpus is None:
+        chosen = [cpu for cpu in cpu_list("online") if cpu < map.max_entries]
+    else:
+        try:
+            chosen = [index(cpu) for cpu in cpus]
+        except TypeError:
+            raise TypeError(f"cpus must be numbers of CPUs, not {cpus!r}") from None
+    for cpu in chosen:
+        if not 0 <= cpu < map.max_entries:
+            raise ValueError(f"map {map.name!r} of {map.max_entries} entries has no place for CPU {cpu}")
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"cpus must name at least one CPU, and none twice, not {chosen}")
+    return chosen
 
 
 def _open_event(cpu: int, wakeup_events: int, watermark: int, backward: bool) -> tuple[FD, bool]:
@@ -310,8 +352,13 @@ def _open_event(cpu: int, wakeup_events: int, watermark: int, backward: bool) ->
         )
 
     try:
-        return attempt(PERF_FORMAT_LOST), True
+        try:
+            return attempt(PERF_FORMAT_LOST), True
+        except BPFError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return attempt(0), False
     except BPFError as error:
-        if error.errno_name != "EINVAL":
-            raise
-        return attempt(0), False
+        if error.errno in (errno.EINVAL, errno.ENODEV) and cpu not in cpu_list("online"):
+            raise kernel_error(errno.ENODEV, "perf_event_open", hint=f"CPU {cpu} is not online") from None
+        raise

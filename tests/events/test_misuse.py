@@ -74,8 +74,9 @@ USES = (borrow, borrow, lambda r: keep(r.read_batch()), lambda r: r.consume(5), 
 def work(emitters, drain):
     pair = event_codec_of("pair")
     while not stop.is_set():
-        emitter = random.choice(emitters)
-        make = PerfBuffer if emitter is emitters[2] else RingBuffer
+        is_perf = random.random() < 0.33
+        emitter = perf(payload=12) if is_perf else random.choice(emitters)  # a perf buffer has one reader at a time
+        make = PerfBuffer if is_perf else RingBuffer
         reader = make(emitter, decode=pair, strict=False)
         user = UserRingBuffer(drain)
         shared[:] = [reader, user]
@@ -97,16 +98,18 @@ def work(emitters, drain):
             touch()
         reader.close()
         user.close()
+        if is_perf:
+            emitter.close()
 
 
 shared, everyone = [], []
 import warnings
 warnings.simplefilter("ignore")
-with uniform_ring(4096) as one, mixed_ring(8192) as two, perf(payload=12) as three, Drain() as drain:
+with uniform_ring(4096) as one, mixed_ring(8192) as two, Drain() as drain:
     class Fd:
         def fileno(self): return drain.map.fileno()
         def run(self): return drain.run()
-    threads = [threading.Thread(target=work, args=([one, two, three], Fd()), daemon=True) for _ in range(4)]
+    threads = [threading.Thread(target=work, args=([one, two], Fd()), daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
     time.sleep(float(sys.argv[3]))

@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from affinity import on_cpu
@@ -18,8 +19,8 @@ from test_ringbuf import Fault, Producer, event_btf, in_child, number, resources
 
 from pybpf import syscall
 from pybpf.btf.codec import codec
-from pybpf.errors import BPFError, ClosedError
-from pybpf.events import PerfBuffer
+from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, ClosedError
+from pybpf.events import FlightRecorder, PerfBuffer
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")]
 
@@ -79,6 +80,43 @@ def test_some_cpus_only(emitter: Emitter) -> None:
 def test_a_small_map_limits_the_cpus() -> None:
     with perf_map(1) as small, PerfBuffer(small) as buffer:
         assert buffer.cpus == (0,)
+
+
+def test_a_second_reader_is_refused(emitter: Emitter, one_cpu: int) -> None:
+    """The kernel would give it the samples of the first one, and none to either when it is closed."""
+    before = resources()
+    with PerfBuffer(emitter, decode=number, cpus=[one_cpu]) as buffer:
+        for make in (PerfBuffer, FlightRecorder):
+            with pytest.raises(BPFExistsError, match="map 'events', CPU [0-9]+: .*EEXIST.*reader or recorder"):
+                make(emitter)
+        emitter.run(3)
+        assert buffer.consume() == [0, 1, 2] and emitter.dropped == 0
+        others = [cpu for cpu in syscall.cpu_list("online") if cpu != one_cpu]
+        if others:
+            with FlightRecorder(emitter, cpus=others) as recorder:
+                assert recorder.cpus == tuple(others)
+        emitter.run(1)
+        assert buffer.consume() == [3]
+    with PerfBuffer(emitter, decode=number) as buffer:
+        emitter.run(1)
+        assert buffer.consume() == [4]
+    assert resources() == before
+
+
+def test_a_child_may_take_over(emitter: Emitter, one_cpu: int) -> None:
+    with PerfBuffer(emitter, decode=number) as buffer:
+
+        def take_over() -> bool:
+            try:
+                PerfBuffer(emitter)
+            except BPFExistsError:
+                buffer.close()
+                with PerfBuffer(emitter, decode=number) as own:
+                    emitter.run(2)
+                    return own.consume() == [0, 1]
+            return False
+
+        assert in_child(take_over) == 0
 
 
 def test_losses_are_counted(one_cpu: int) -> None:
@@ -232,10 +270,40 @@ def test_refusals(emitter: Emitter) -> None:
         with pytest.raises(ValueError, match=r"must be"):
             PerfBuffer(emitter, **arguments)
     before = resources()
-    for arguments in ({"cpus": [100_000]}, {"page_count": 1 << 30}, {"cpus": [0, 0, 5000]}):
-        with pytest.raises((BPFError, OverflowError, ValueError, OSError)):
-            PerfBuffer(emitter, **arguments)
+    with pytest.raises((BPFError, OverflowError, ValueError, OSError)):
+        PerfBuffer(emitter, page_count=1 << 30)
     assert resources() == before
+
+
+@pytest.mark.parametrize(
+    ("cpus", "error", "message"),
+    [
+        ([], ValueError, r"at least one CPU, and none twice, not \[\]"),
+        ([0, 0], ValueError, r"none twice, not \[0, 0\]"),
+        ([0, -1], ValueError, "map 'events' of [0-9]+ entries has no place for CPU -1"),
+        ([100_000], ValueError, "has no place for CPU 100000"),
+        ([1 << 40], ValueError, "has no place for CPU 1099511627776"),
+        (["0"], TypeError, r"numbers of CPUs, not \['0'\]"),
+        ("0-1", TypeError, "numbers of CPUs, not '0-1'"),
+        (0, TypeError, "numbers of CPUs, not 0"),
+    ],
+)
+def test_cpus_that_there_are_not(emitter: Emitter, cpus: Any, error: type[Exception], message: str) -> None:
+    before = resources()
+    for make in (PerfBuffer, FlightRecorder):
+        with pytest.raises(error, match=message):
+            make(emitter, cpus=cpus)
+    assert resources() == before
+
+
+def test_a_cpu_that_is_not_online() -> None:
+    with perf_map(8192) as large:
+        before = resources()
+        with pytest.raises(BPFNotFoundError, match="CPU 8191 is not online"):
+            PerfBuffer(large, cpus=[0, 8191])
+        assert resources() == before
+        with PerfBuffer(large, cpus=iter([0])) as buffer:
+            assert buffer.cpus == (0,)
 
 
 def test_nothing_is_left_behind(emitter: Emitter, one_cpu: int) -> None:
