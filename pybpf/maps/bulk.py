@@ -130,9 +130,7 @@ def _checked(buffer: Any, face: Face) -> memoryview:
         leaf = leaf.element
     wanted = face.format or (leaf.code if leaf is not None else "")
     dtype: Any = getattr(buffer, "dtype", None)
-    if getattr(
-        dtype, "names", None
-    ):  # a structured one of numpy: a memoryview cannot say those with overlapping members
+    if getattr(dtype, "names", None):  # of numpy; a memoryview cannot say members that overlap
         view = memoryview(buffer.view(f"V{dtype.itemsize}"))
         code, is_right = "", dtype == _dtype(face, whole).base
     else:
