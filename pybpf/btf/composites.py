@@ -151,10 +151,10 @@ class ArrayCodec(Codec):
 
 
 def to_items(value: Any, where: str, c_name: str) -> Sequence[Any]:
-    """A list, a tuple, or another iterable as a list. Raises TypeError."""
+    """A list, a tuple, or another iterable that has an order as a list. Raises TypeError."""
     if isinstance(value, list | tuple):
         return value
-    if isinstance(value, str | dict) or not hasattr(value, "__iter__"):
+    if isinstance(value, str | dict | set | frozenset) or not hasattr(value, "__iter__"):
         raise TypeError(f"{place(where)}{c_name} takes a list, not {value!r}")
     return list(value)
 
@@ -329,7 +329,7 @@ class StructCodec(CompositeCodec):
         if hasattr(value, "keys") and not isinstance(value, self.record):
             given = self._by_number(value, where)
             return [given.get(number, Missing) for number in range(len(self.fields))]
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
+        if isinstance(value, str | set | frozenset) or not hasattr(value, "__iter__"):
             raise TypeError(f"{self._path(where)}: {self.c_name} takes a record, a dict or a tuple, not {value!r}")
         values = tuple(value)
         if len(values) != len(self.fields):

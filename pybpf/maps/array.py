@@ -265,13 +265,19 @@ class ArrayMap(IndexedMap):
         else:
             super().put(key, value, flags)
 
+    def __reversed__(self) -> Iterator[int]:  # type: ignore[override]  # other maps have no order
+        self.fileno()
+        return reversed(range(self.max_entries))
+
     def __len__(self) -> int:
+        self.fileno()
         return self.max_entries
 
     def __bool__(self) -> bool:
-        return True
+        return len(self) > 0
 
     def __contains__(self, key: object) -> bool:
+        self.fileno()
         try:
             self._index(key)
         except IndexError:

@@ -279,7 +279,7 @@ def get_many(owner: MappingMap, keys: Iterable[Any], default: Any, flags: int) -
     owner.fileno()
     if len(wanted) < FEWEST or flags:
         return [owner.get(key, default, flags=flags) for key in wanted]
-    readers = _readers(owner)
+    readers = _readers(owner, wanted[0])
     reader = readers.take(owner)
     if reader is None:
         return [owner.get(key, default) for key in wanted]
@@ -292,7 +292,9 @@ def get_many(owner: MappingMap, keys: Iterable[Any], default: Any, flags: int) -
         readers.give(reader)
 
 
-def _readers(owner: MappingMap) -> Readers:
+def _readers(owner: MappingMap, key: Any) -> Readers:
+    if owner.readers is None:
+        owner.get(key)  # programs also read what was opened for writing only: the kernel refuses it here
     with PREPARING:
         if owner.readers is None:
             owner.fileno()

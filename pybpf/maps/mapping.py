@@ -22,7 +22,7 @@ from pybpf.errors import BPFError, BPFExistsError
 from pybpf.maps.base import PREPARING, Map
 from pybpf.maps.batch import UNSUPPORTED, chunk_entries, listed, once, read_chunks, walk, walk_chunks
 from pybpf.maps.face import CodecFace, Face, accessors, key_face, value_face
-from pybpf.maps.view import View
+from pybpf.maps.view import SetView, View
 from pybpf.maps.writing import write_bytes, write_many, write_pairs
 
 TYPE_CHECKING = False
@@ -199,7 +199,10 @@ class MappingMap(Map):
             raise self._missing(key)
 
     def __contains__(self, key: object) -> bool:
-        return self._find(key) is not None
+        try:
+            return self._find(key) is not None
+        except OverflowError:  # no key can be so large
+            return False
 
     def _missing(self, key: Any) -> LookupError:
         """What a key that is not there raises."""
@@ -297,8 +300,15 @@ class MappingMap(Map):
                 return self.keys_face.decode(key), self.values_face.decode(value)
         raise KeyError(f"{self!r} is empty")
 
-    def setdefault(self, key: Any, default: Any) -> Any:
-        """The value of a key; if there is none, the default is put there first, in one step."""
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """The value of a key; if there is none, the default is put there, unless somebody else is quicker.
+
+        Raises:
+            TypeError: there is none, and no default that fits the values' type.
+        """
+        value = self.get(key)
+        if value is not None:
+            return value
         try:
             self.put(key, default, BPF_NOEXIST)
         except BPFExistsError:
@@ -430,6 +440,8 @@ class MappingMap(Map):
     def __iter__(self) -> Iterator[Any]:
         return self._iterate_keys()
 
+    __reversed__ = None  # there is no order
+
     def __len__(self) -> int:
         """How many elements there are now: reads the whole map."""
         return sum(count for _, _, count in self.chunks(values=False))
@@ -441,17 +453,17 @@ class MappingMap(Map):
             keys = (key for key in keys if calls.lookup(key) is not None)
         return any(True for _ in keys)
 
-    def keys(self) -> View:
+    def keys(self) -> SetView:
         """The keys. ``list(m.keys())`` is one read of the map, ``list(m)`` are two: one for the length."""
-        return View(self._iterate_keys)
+        return SetView(self._iterate_keys)
 
     def values(self, *, flags: int = 0) -> View:
         """The values; flags as of `get`, for each element."""
         return View(self._iterate_values, flags=flags)
 
-    def items(self, *, flags: int = 0) -> View:
+    def items(self, *, flags: int = 0) -> SetView:
         """Pairs of key and value; flags as of `get`, for each element."""
-        return View(self._iterate_items, flags=flags)
+        return SetView(self._iterate_items, flags=flags)
 
     def to_dict(self, *, flags: int = 0) -> dict[Any, Any]:
         """All of it as a dict. ``dict(m)`` gives the same, but asks for each value by its key.

@@ -74,8 +74,8 @@ class Pid:
 class LocalStorage(MappingMap):
     """What storage that hangs on kernel objects shares.
 
-    The key is a descriptor of the object, or anything with a `fileno()`. The kernel cannot list the objects: iteration
-    raises NotSupportedError.
+    The key is a descriptor of the object, or anything with a `fileno()`. The kernel cannot list the objects: iteration,
+    `len` and `bool` raise NotSupportedError.
     """
 
     __slots__ = ()

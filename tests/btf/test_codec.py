@@ -272,6 +272,8 @@ class TestArrays:
             found.encode([[[0, 1], [2, 3], [4, 1 << 32]]])
         with pytest.raises(TypeError, match="takes a list"):
             found.encode([[[0, 1], 5, [4, 5]]])
+        with pytest.raises(TypeError, match="takes a list, not {0, 1}"):  # a set has no order
+            found.encode([[[0, 1], {0, 1}, [4, 5]]])
 
     def test_of_text_and_of_enums(self, types: Types) -> None:
         names = types.array(types.array(types.char, 4), 2)
@@ -347,6 +349,7 @@ class TestStructs:
             (b"short", ValueError, "takes 32 bytes, not 5"),
             (5, TypeError, "takes a record, a dict or a tuple, not 5"),
             ("abcd", TypeError, "takes a record"),
+            ({1, 2, 3, 4}, TypeError, "takes a record"),
         ],
     )
     def test_encode_errors(self, types: Types, value: object, error: type[Exception], message: str) -> None:

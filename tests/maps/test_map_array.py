@@ -69,6 +69,14 @@ def test_outside(numbers: ArrayMap, index: int) -> None:
     assert seen.seen == []
 
 
+def test_order(numbers: ArrayMap) -> None:
+    assert list(reversed(numbers)) == list(range(9, -1, -1))
+    numbers.close()
+    for use in (len, bool, reversed, lambda made: 0 in made, lambda made: 99 in made):
+        with pytest.raises(ClosedError):
+            use(numbers)  # type: ignore[arg-type]
+
+
 def test_many_of_which_one_is_outside(numbers: ArrayMap) -> None:
     indexes = array("I", [1, 2, 10, 3])
     with pytest.raises(IndexError, match=r"index of map 'numbers': 10 is not in 0\.\.9") as caught:

@@ -237,3 +237,13 @@ def test_a_refusal_for_now_is_not_remembered(
     assert numbers.readers is not None
     assert not numbers.readers.is_refused
     assert numbers.get_many(range(50)) == list(range(50))
+
+
+def test_a_map_opened_for_writing_only() -> None:
+    with pybpf.HashMap(key="u32", value="u32", max_entries=64) as made:
+        made.update(dict.fromkeys(range(64), 1))
+        with pybpf.HashMap.from_id(made.id, flags=c.BPF_F_WRONLY) as writer:
+            for count in (1, 64):
+                with pytest.raises(PermissionError, match="for writing only"):
+                    writer.get_many(range(count))
+        assert made.get_many(range(64)) == [1] * 64
