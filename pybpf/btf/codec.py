@@ -65,7 +65,7 @@ from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pybpf.btf.kinds import Type
     from pybpf.btf.reader import BTF
@@ -75,7 +75,9 @@ __all__ = ["Codec", "c_name", "codec"]
 MAX_NESTING = 64
 """Structs and arrays inside one another. Deeper ones contain themselves."""
 MAX_FIELDS = 1 << 16
-"""Attributes of one struct, those of anonymous members included."""
+"""Members of one struct, those of anonymous ones included."""
+MAX_FIELDS_PER_BYTE = 4
+"""The same of all structs together, beyond that: for each byte of the type information. A kernel has 1 in 80 bytes."""
 
 
 def codec(btf: BTF, type_id: int) -> Codec:
@@ -186,7 +188,13 @@ def _make_flexible(btf: BTF, described: Array, depth: int) -> FlexibleCodec:
 def _make_composite(btf: BTF, described: Composite | Datasec, name: str, label: str, depth: int) -> Codec:
     label = label or kind_name(described.kind)
     fields: list[Field] = []
-    _collect(btf, list(_members(btf, described)), 0, fields, depth)
+    count = 0
+    for count, (member, base) in enumerate(_flattened(btf, _members(btf, described), 0, depth), 1):
+        if count > MAX_FIELDS:
+            raise BTFError(f"type {described.id}: {name} has more than {MAX_FIELDS} members")
+        if member.name:
+            fields.append(_field(btf, member, base, depth))
+    _count_fields(btf, count, name)
     if isinstance(described, Union) or fields_overlap(fields):
         return OverlayCodec(described.size, label, name, btf.byte_order, fields)
     tail = None
@@ -199,27 +207,30 @@ def _make_composite(btf: BTF, described: Composite | Datasec, name: str, label: 
     return StructCodec(described.size, label, name, btf.byte_order, fields, tail)
 
 
-def _members(btf: BTF, described: Composite | Datasec) -> Iterator[Member]:
+def _members(btf: BTF, described: Composite | Datasec) -> Iterable[Member]:
     if isinstance(described, Composite):
-        yield from described.members
-        return
-    for entry in described.entries:
-        yield Member(btf.name_of(entry.type_id), entry.type_id, entry.offset * 8)
+        return described.members
+    return (Member(btf.name_of(entry.type_id), entry.type_id, entry.offset * 8) for entry in described.entries)
 
 
-def _collect(btf: BTF, members: list[Member], base: int, fields: list[Field], depth: int) -> None:
-    """Append a field for each member; the members of anonymous structs and unions in their place."""
-    if depth > MAX_NESTING:
-        raise BTFError(f"type {members[0].type_id if members else 0}: nested too deep, or it contains itself")
+def _flattened(btf: BTF, members: Iterable[Member], base: int, depth: int) -> Iterator[tuple[Member, int]]:
+    """Each member and the bit offset of what it is in; behind anonymous structs and unions their members."""
     for member in members:
-        if not member.name:
-            inner = btf.resolve(member.type_id)
-            if isinstance(inner, Composite):  # anything else without a name is padding
-                _collect(btf, list(inner.members), base + member.bit_offset, fields, depth + 1)
-            continue
-        if len(fields) >= MAX_FIELDS:
-            raise BTFError(f"member {member.name}: the struct has more than {MAX_FIELDS} fields")
-        fields.append(_field(btf, member, base, depth))
+        yield member, base
+        inner = None if member.name else btf.resolve(member.type_id)
+        if isinstance(inner, Composite):  # anything else without a name is padding
+            if depth >= MAX_NESTING:
+                raise BTFError(f"type {inner.id}: nested too deep, or it contains itself")
+            yield from _flattened(btf, inner.members, base + member.bit_offset, depth + 1)
+
+
+def _count_fields(btf: BTF, count: int, name: str) -> None:
+    """A few lines of type information can stand for millions of members: of all structs together there is a limit."""
+    total = btf.cache.get("fields", 0) + count
+    limit = MAX_FIELDS + MAX_FIELDS_PER_BYTE * (len(btf.data) + (len(btf.base.data) if btf.base else 0))
+    if total > limit:
+        raise BTFError(f"{name}: the structs have more than {limit} members, those of anonymous ones included")
+    btf.cache["fields"] = total
 
 
 def _field(btf: BTF, member: Member, base: int, depth: int) -> Field:

@@ -50,12 +50,16 @@ def field_name(name: str) -> str:
 
 
 def field_names(names: Iterable[str]) -> tuple[str, ...]:
-    """`field_name()` of each, made unique: a later one that collides gets more trailing underscores."""
+    """`field_name()` of each, made unique: a later one that collides gets trailing underscores, from 8 on a number."""
     seen: dict[str, None] = {}
+    collisions: dict[str, int] = {}
     for name in names:
-        attribute = field_name(name)
+        plain = attribute = field_name(name)
+        number = collisions.get(plain, 0)
         while attribute in seen:
-            attribute += "_"
+            number += 1
+            attribute = plain + ("_" * number if number < 8 else f"_{number}")
+        collisions[plain] = number
         seen[attribute] = None
     return tuple(seen)
 

@@ -56,6 +56,14 @@ def _hex(data: bytes) -> str:
     return f"{data[:LINE_BYTES].hex()}...({len(data)} bytes)"
 
 
+def _clock(time_ns: int) -> str:
+    """Local time to the microsecond, ``2026-11-30 14:03:59.000123``."""
+    from time import localtime, strftime
+
+    seconds, rest = divmod(time_ns, 10**9)
+    return f"{strftime('%Y-%m-%d %H:%M:%S', localtime(seconds))}.{rest // 1000:06}"
+
+
 class Printer:
     """Writes to the standard output, a line at a time."""
 
@@ -67,14 +75,14 @@ class Printer:
     def _line(self, text: str) -> None:
         sys.stdout.write(text + "\n")
 
-    def event(self, source: str, value: Any) -> None:
-        """One event of the ring or perf buffer `source`."""
+    def event(self, source: str, value: Any, time_ns: int | None = None) -> None:
+        """One event of the ring or perf buffer `source`, and when it was read if that is known."""
         if self.as_json:
-            self._line(json.dumps({"map": source, "event": to_json(value)}, ensure_ascii=False))
-        elif isinstance(value, (Record, Overlay)):
-            self._line(f"{source} {_fields(value)}")
-        else:
-            self._line(f"{source} {_word(value)}")
+            when = {} if time_ns is None else {"time_ns": time_ns}
+            self._line(json.dumps({"map": source, **when, "event": to_json(value)}, ensure_ascii=False))
+            return
+        clock = "" if time_ns is None else f"{_clock(time_ns)} "
+        self._line(f"{clock}{source} {_fields(value) if isinstance(value, (Record, Overlay)) else _word(value)}")
 
     def map(self, made: Entries) -> None:
         """Every entry of a map. Entries that are zero in every byte are left out of the text of array maps."""

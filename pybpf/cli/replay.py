@@ -25,6 +25,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, one value a line")
     parser.add_argument("--count", type=positive, metavar="N", help="end after N events")
     parser.add_argument("--map", action="append", metavar="NAME", dest="maps", help="only events of this buffer")
+    parser.add_argument(
+        "--time", action="store_true", help="print when each event was read, in local time; in JSON as time_ns"
+    )
     parser.add_argument("--info", action="store_true", help="print what the recording holds instead of its events")
     parser.set_defaults(command=replay)
 
@@ -43,7 +46,7 @@ def replay(options: Namespace) -> int:
         for name, value in recording:
             if options.maps and name not in options.maps:
                 continue
-            printer.event(name, value)
+            printer.event(name, value, recording.time_ns if options.time else None)
             left = None if left is None else left - 1
             if left == 0:
                 return EXIT_OK

@@ -25,7 +25,7 @@ The file is a header and blocks, every number of theirs little-endian:
 | 2 | BTF | u32 number, u32 number of its base or 0, the type information |
 | 3 | SOURCE | JSON: number, name, kind, BTF number, type id |
 | 4 | RECORDS | u32 source, u32 count, u32 flags, u32 size, u32 stride, u32 0, u64 nanoseconds of real time; see below |
-| 5 | END | JSON: records, bytes and losses of each source |
+| 5 | END | JSON: what was read and lost of each source while it was recorded |
 
 RECORDS go on with ``u32 type id`` for each record if the flag 2 is set (a buffer of several types), then with ``u32
 size`` for each record unless the flag 1 is set, and end with the payloads: one behind the other, or with the flag 1
@@ -50,7 +50,7 @@ from pybpf.errors import ClosedError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any, Self
+    from typing import Self
 
     from pybpf.btf.reader import BTF
     from pybpf.events.batch import Batch
@@ -71,8 +71,9 @@ UNIFORM, TYPED = 1, 2
 class Capture:
     """Writes what readers read into a file, from when it is made until it is closed. `record()` of a reader makes one.
 
-    Reading goes on as before; each batch is written when it is taken from the kernel. When writing fails, the call
-    that was reading raises that error once, nothing more is written, and no event is lost to the reader.
+    Reading goes on as before; each batch is written when it is taken from the kernel. So what a loop took before and
+    did not get to yet is not in the file, and what it leaves at the end is. When writing fails, the call that was
+    reading raises that error once, nothing more is written, and no event is lost to the reader.
 
     Attributes:
         path: the file.
@@ -94,6 +95,7 @@ class Capture:
         for name, source in sources.items():
             if source.capture is not None:
                 raise ValueError(f"{name}: {source!r} is being recorded already")
+        self._before = {id(source): _counts(source) for source in sources.values()}
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             order = 1 if byteorder == "little" else 2
@@ -221,13 +223,12 @@ class Capture:
                 self._fd = -1
                 os.close(fd)
 
-    def _totals(self) -> Iterable[tuple[int, dict[str, Any]]]:
+    def _totals(self) -> Iterable[tuple[int, dict[str, int | None]]]:
+        """What was counted of each source since the recording began."""
         for source in self._sources.values():
-            try:
-                totals = source.statistics()
-            except ClosedError:
-                totals = {"lost": source.lost}
-            yield self._numbers[id(source)], totals
+            before = self._before[id(source)]
+            now = _counts(source)
+            yield self._numbers[id(source)], {name: _since(before.get(name), now[name]) for name in now}
 
     def __enter__(self) -> Self:
         return self
@@ -245,6 +246,19 @@ class Capture:
     def __repr__(self) -> str:
         state = "closed" if self._fd < 0 else "failed" if self.failed is not None else "open"
         return f"<Capture {self.path!r}: {state}, {self.records} records>"
+
+
+def _counts(source: RecordSource) -> dict[str, int | None]:
+    """The numbers of a source that only grow."""
+    try:
+        counts = source.statistics()
+    except ClosedError:
+        return {"lost": source.lost}
+    return {name: count for name, count in counts.items() if name not in ("available", "size")}
+
+
+def _since(before: int | None, now: int | None) -> int | None:
+    return now if now is None or before is None else max(now - before, 0)
 
 
 def _about() -> dict[str, str]:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import os
 from array import array
 from binascii import crc32
+from itertools import accumulate
 from struct import unpack_from
 from sys import byteorder
 
 from pybpf.btf.codec import codec
+from pybpf.btf.composites import ArrayCodec, CompositeCodec, FlexibleCodec
 from pybpf.btf.reader import BTF
-from pybpf.errors import BTFError, RecordingError
+from pybpf.errors import BTFError, ClosedError, RecordingError
 from pybpf.events.batch import Batch, decoder
 from pybpf.events.capture import (
     BLOCK_HEADER,
@@ -52,6 +54,9 @@ MAX_TABLES = 4096
 MAX_NAME = 255
 MAX_GAP = 16
 """Bytes between two records of a run: the header of the next one and padding."""
+MAX_VALUES = 1 << 12
+MAX_VALUES_PER_BYTE = 16
+"""Values in a record that share a byte, beyond `MAX_VALUES`. Types of real programs seldom have 10."""
 
 
 class RecordedSource:
@@ -68,8 +73,8 @@ class RecordedSource:
         self.name = name
         self.kind = kind
         self.btf = btf
-        self.codec: Codec | None = codec(btf, type_id) if btf is not None and type_id else None
         self._codecs: dict[int, Codec] = {}
+        self.codec: Codec | None = self.codec_of(type_id) if btf is not None and type_id else None
 
     def codec_of(self, type_id: int) -> Codec:
         """The codec of one of several types. Raises BTFError."""
@@ -77,11 +82,29 @@ class RecordedSource:
         if known is None:
             if self.btf is None:
                 raise BTFError("its records have types, and there is no type information")
-            known = self._codecs[type_id] = codec(self.btf, type_id)
+            known = codec(self.btf, type_id)
+            count = _values_in(known, {})
+            if count > MAX_VALUES + MAX_VALUES_PER_BYTE * known.size:
+                raise BTFError(f"{known.c_name} holds {count} values in {known.size} bytes")
+            self._codecs[type_id] = known
         return known
 
     def __repr__(self) -> str:
         return f"<RecordedSource {self.name!r}: {'bytes' if self.codec is None else self.codec.c_name}>"
+
+
+def _values_in(codec: Codec, known: dict[Codec, int]) -> int:
+    """How many values one holds. Those of a union count, though they are decoded when they are asked for only."""
+    if codec not in known:
+        count = 1
+        if isinstance(codec, ArrayCodec):
+            count += codec.count * _values_in(codec.element, known)
+        elif isinstance(codec, FlexibleCodec):
+            count += _values_in(codec.element, known)
+        elif isinstance(codec, CompositeCodec):
+            count += sum(_values_in(field.codec, known) for field in codec.fields)
+        known[codec] = count
+    return known[codec]
 
 
 class Replay:
@@ -97,11 +120,14 @@ class Replay:
         info: what is known of where it was recorded: ``kernel``, ``machine``, ``started_ns``.
         byte_order: of the records, ``"little"`` or ``"big"``.
         sources: `RecordedSource` by number, as far as the file has been read.
-        totals: the statistics of each source by name, once the end has been read.
+        totals: what each source read and lost while it was recorded, by name, once the end has been read.
+        time_ns: when the event, or the batch, that was given last was taken from the kernel: nanoseconds of real time
+            since 1970. Events that were taken together have one time; 0 before the first.
 
     Raises:
         OSError: the file cannot be opened or read.
         RecordingError: it is no recording, one of a later version, or damaged; here, or while it is iterated.
+        ClosedError: it is iterated and was closed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -109,6 +135,7 @@ class Replay:
         self.info: dict[str, Any] = {}
         self.sources: dict[int, RecordedSource] = {}
         self.totals: dict[str, dict[str, Any]] = {}
+        self.time_ns = 0
         self._is_complete = False
         self._btfs: dict[int, BTF] = {}
         self._offset = 0
@@ -173,6 +200,8 @@ class Replay:
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
         """Kind and content of each block, until the file ends."""
         while True:
+            if self._file.closed:
+                raise ClosedError(f"{self!r} is closed")
             head = self._file.read(BLOCK_HEADER.size)
             if len(head) < BLOCK_HEADER.size:
                 return
@@ -269,7 +298,7 @@ class Replay:
     def _records(self, content: bytes) -> tuple[RecordedSource, Batch, array[int] | None]:
         if len(content) < RECORDS_HEADER.size:
             raise self._error("a block of records is too short")
-        number, count, flags, size, stride, reserved, _ = RECORDS_HEADER.unpack_from(content)
+        number, count, flags, size, stride, reserved, self.time_ns = RECORDS_HEADER.unpack_from(content)
         source = self.sources.get(number)
         if source is None:
             raise self._error(f"records of source {number}, which is not there")
@@ -287,9 +316,8 @@ class Replay:
         sizes, offset = self._u32s(content, offset, count)
         if sum(sizes) != len(content) - offset:
             raise self._error(f"{sum(sizes)} bytes of records in {len(content) - offset}")
-        starts = array("Q", [offset])
-        for length in sizes[:-1]:
-            starts.append(starts[-1] + length)
+        starts = array("Q", accumulate(sizes, initial=offset))
+        starts.pop()  # the end
         return source, Batch(content, starts, sizes), types
 
     def _u32s(self, content: bytes, offset: int, count: int) -> tuple[array[int], int]:

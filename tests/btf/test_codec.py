@@ -400,6 +400,10 @@ class TestStructs:
 
     def test_colliding_names_stay_apart(self) -> None:
         assert field_names(["from", "from_", "a", "a"]) == ("from_", "from__", "a", "a_")
+        many = field_names(["a"] * 1000)
+        assert many[7:9] == ("a_______", "a_8")
+        assert len(set(many)) == 1000
+        assert field_names(["a_8", *["a"] * 9])[-1] == "a_9"
         assert field_name("{impl#0}") == "_impl_0_"
 
     def test_section_of_variables(self, types: Types) -> None:
@@ -781,8 +785,25 @@ class TestHostile:
         level = types.add_struct(4, ("x", types.u32, 0), name="")
         for _ in range(40):
             level = types.add_struct(4, ("", level, 0), ("", level, 0), name="")
-        with pytest.raises(BTFError, match="more than 65536 fields"):
+        with pytest.raises(BTFError, match="more than 65536 members"):
             types.codec(level)
+
+    def test_anonymous_members_without_anything_inside(self, types: Types) -> None:
+        level = types.add_struct(4, name="")
+        for _ in range(40):
+            level = types.add_struct(4, ("", level, 0), ("", level, 0), name="")
+        with pytest.raises(BTFError, match="more than 65536 members"):
+            types.codec(level)
+
+    def test_many_structs_with_the_same_anonymous_members(self, types: Types) -> None:
+        """Each is within the limit; a few thousand bytes would still stand for millions of members."""
+        level = types.add_struct(4, ("x", types.u32, 0), name="")
+        for _ in range(13):
+            level = types.add_struct(4, ("", level, 0), ("", level, 0), name="")
+        tops = [types.add_struct(4, ("", level, 0), name=f"top{number}") for number in range(100)]
+        members = [(f"m{number}", top, 4 * number) for number, top in enumerate(tops)]
+        with pytest.raises(BTFError, match="struct top3: the structs have more than"):
+            types.struct(400, *members)
 
     @pytest.mark.parametrize("size", [0, 17, 4000])
     def test_sizes_of_scalars(self, types: Types, size: int) -> None:

@@ -9,6 +9,7 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 from binascii import crc32
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from pybpf.btf.codec import codec
 from pybpf.btf.kinds import INT_CHAR
 from pybpf.btf.writer import BTFBuilder
 from pybpf.cli import main
-from pybpf.errors import RecordingError
+from pybpf.errors import ClosedError, RecordingError
 from pybpf.events import EventReader, PerfBuffer, Replay, RingBuffer
 from pybpf.events.capture import BLOCK_HEADER, BTF_BLOCK, END, FILE_HEADER, INFO, MAGIC, RECORDS, RECORDS_HEADER, SOURCE
 
@@ -139,6 +140,70 @@ def test_a_file_that_was_cut_off_is_good_up_to_there(tmp_path: Path) -> None:
         assert values == wanted[: len(values)]
         lengths.add(len(values))
     assert lengths == {0, 3, 5}
+
+
+def test_when_a_batch_was_read_is_told(tmp_path: Path) -> None:
+    blocks = blocks_of(recording())
+    head = RECORDS_HEADER.pack(1, 2, 0, 0, 0, 0, 1_700_000_000_000_000_500)
+    blocks[5] = (RECORDS, head + blocks[5][1][RECORDS_HEADER.size :])
+    path = write(tmp_path / "x.bpfcap", put_together(blocks))
+    with Replay(path) as replay:
+        assert replay.time_ns == 0
+        assert [replay.time_ns for _ in replay] == [1, 1, 1, *[1_700_000_000_000_000_500] * 2]
+    with Replay(path) as replay:
+        assert [replay.time_ns for _ in replay.batches()] == [1, 1_700_000_000_000_000_500]
+
+
+def test_a_closed_replay_says_so(tmp_path: Path) -> None:
+    replay = Replay(write(tmp_path / "x.bpfcap", recording()))
+    rest = iter(replay)
+    next(rest)
+    replay.close()
+    with pytest.raises(ClosedError, match="Replay .* is closed"):
+        list(rest)
+    with pytest.raises(ClosedError, match="Replay .* is closed"):
+        next(replay.batches())
+
+
+def nested(kind: str, levels: int) -> bytes:
+    """A recording of one record of 8 bytes, of a small type that stands for 200 ** levels values."""
+    b = BTFBuilder("little")
+    u32 = b.add_int("u32", 4, 32)
+    level = b.add_struct("level", 4, [(f"m{n}", u32, 0) for n in range(200)])
+    for _ in range(levels - 1):
+        if kind == "array":
+            level = b.add_array(level, u32, 200)
+        else:
+            name = "" if kind == "anonymous" else "m"
+            level = b.add_struct(name, 4, [(f"{name}{n}" if name else "", level, 0) for n in range(200)])
+    top = b.add_struct("top", 4 * 200 ** (levels - 1) if kind == "array" else 4, [("all", level, 0)])
+    return b"".join(
+        [
+            header(),
+            block(BTF_BLOCK, struct.pack("<II", 1, 0) + b.to_bytes()),
+            json_block(SOURCE, number=1, name="execs", kind="RingBuffer", btf=1, type=top),
+            records(1, 1, 1, 8, 16, bytes(8)),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "levels", "message"),
+    [
+        ("named", 2, "struct top holds 40202 values in 4 bytes"),
+        ("named", 6, "struct top holds .* values in 4 bytes"),
+        ("array", 3, "struct top holds 8040202 values in 160000 bytes"),
+        ("anonymous", 8, "more than 65536 members"),
+    ],
+)
+def test_a_small_file_cannot_stand_for_millions_of_values(tmp_path: Path, kind: str, levels: int, message: str) -> None:
+    with pytest.raises(RecordingError, match=message):
+        everything(write(tmp_path / "x.bpfcap", nested(kind, levels)))
+
+
+def test_a_union_of_many_members_is_no_such_file(tmp_path: Path) -> None:
+    ((_, value),), _ = everything(write(tmp_path / "x.bpfcap", nested("named", 1)))
+    assert value.all.m199 == 0
 
 
 def test_a_record_too_short_for_its_own_type_comes_as_bytes(tmp_path: Path) -> None:
@@ -306,6 +371,43 @@ class TestRecording:
             assert replay.info["kernel"] == os.uname().release
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
+    def test_what_was_counted_before_is_not_in_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.bpfcap"
+        lost = 100
+        with mixed_ring() as emitter, RingBuffer(emitter, drops=lambda: lost) as ring:
+            emitter.run(40)
+            before = len(ring.consume())
+            with ring.record(path):
+                emitter.run(10)
+                seen = len(ring.consume())
+                lost += 7
+            assert ring.records == before + seen
+        with Replay(path) as replay:
+            values = [value for _, value in replay]
+            assert len(values) == seen
+            assert replay.lost == {"events": 7}
+            totals = replay.totals["events"]
+            assert totals["records"] == seen
+            assert totals["bytes"] == sum(map(len, values))
+            assert totals.keys() == {"records", "bytes", "lost", "discarded", "overwritten"}
+
+    def test_a_count_that_the_program_reset(self, emitter: Emitter, tmp_path: Path) -> None:
+        counts = iter((9, 2))
+        with RingBuffer(emitter, drops=lambda: next(counts)) as ring, ring.record(tmp_path / "x"):
+            pass
+        with Replay(tmp_path / "x") as replay:
+            assert list(replay) == []
+            assert replay.lost == {"events": 0}
+
+    def test_when_it_was_read(self, emitter: Emitter, tmp_path: Path) -> None:
+        with pairs(emitter) as ring, ring.record(tmp_path / "x"):
+            start = time.time_ns()
+            emitter.run(2)
+            ring.consume()
+            end = time.time_ns()
+        with Replay(tmp_path / "x") as replay:
+            assert [start <= replay.time_ns <= end for _ in replay] == [True, True]
+
     def test_several_sources(self, tmp_path: Path, one_cpu: int) -> None:
         path = tmp_path / "x.bpfcap"
         with mixed_ring() as one, perf() as two:
@@ -447,6 +549,20 @@ def test_replay_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["replay", str(path), "--map", "others"]) == 2
     output = capsys.readouterr()
     assert output.out == "" and "--map others: the recording has no such buffer, but execs" in output.err
+
+
+def test_replay_with_times(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    path = write(tmp_path / "x.bpfcap", recording())
+    assert main(["replay", str(path), "--time", "--count", "1"]) == 0
+    assert capsys.readouterr().out == "1970-01-01 00:00:00.000000 execs pid=0 comm=run0\n"
+    assert main(["replay", str(path), "--time", "--count", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "map": "execs",
+        "time_ns": 1,
+        "event": {"pid": 0, "comm": "run0"},
+    }
 
 
 def test_replay_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
