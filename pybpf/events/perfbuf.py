@@ -127,8 +127,8 @@ class PerfBuffer(RecordSource):
         map: the perf event array: a map object or a descriptor. The reader keeps a duplicate.
         page_count: data pages for each CPU, a power of two.
         decode: what samples become. None: `bytes`. A codec (`pybpf.btf.codec.codec`): its values. A callable: what it
-            returns for a `memoryview` of the sample. The kernel pads samples: `bytes` have up to 7 bytes more than
-            the program sent, of no meaning; a codec ignores them.
+            returns for a `memoryview` of the sample. The kernel pads samples: `bytes`, and an array without a length
+            at the end of a struct, have up to 7 bytes more than the program sent, of no meaning.
         strict: whether a sample that is shorter than the codec's type is an error; otherwise it comes as `bytes`.
         btf: where `of()` finds types by name; by default that of the map.
         on_lost: called as ``on_lost(cpu, count)`` when a record says that samples were dropped on a CPU.

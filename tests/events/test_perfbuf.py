@@ -19,6 +19,8 @@ from test_ringbuf import Fault, Producer, event_btf, in_child, number, resources
 
 from pybpf import syscall
 from pybpf.btf.codec import codec
+from pybpf.btf.reader import BTF
+from pybpf.btf.writer import BTFBuilder
 from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, ClosedError
 from pybpf.events import FlightRecorder, PerfBuffer
 
@@ -191,6 +193,18 @@ def test_typed_samples(emitter: Emitter) -> None:
         emitter.run()
         with pytest.raises(ValueError, match=r"20 bytes.*struct large has 32"):
             buffer.poll(1)
+
+
+def test_an_array_without_a_length_has_the_padding(one_cpu: int) -> None:
+    builder = BTFBuilder()
+    u64, u8 = builder.add_int("u64", 8, 64, 0), builder.add_int("u8", 1, 8, 0)
+    builder.add_struct("text", 8, [("number", u64, 0, 0), ("data", builder.add_array(u8, u64, 0), 64, 0)])
+    btf = BTF.from_bytes(builder.to_bytes())
+    with perf() as emitter, PerfBuffer(emitter, decode=codec(btf, btf.find("text").id)) as buffer:
+        emitter.run(50)
+        for event in buffer.consume():
+            size = mixed_size(event.number)
+            assert len(event.data) == size - 8 + -(size + 4) % 8
 
 
 def test_waiting(emitter: Emitter, buffer: PerfBuffer) -> None:
