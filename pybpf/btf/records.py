@@ -129,7 +129,7 @@ class Overlay:
     """A union, or a struct with an anonymous union inside: the members share bytes.
 
     Attributes decode from the same bytes when they are read; ``bytes(value)`` gives those. Iteration, comparison
-    and hash go over the members' values in order. A pickled one comes back as a `Record` of its members.
+    and hash go over the members' values in order. A pickled one comes back as a `Record` of its members, and equals it.
     """
 
     __slots__ = ("_data",)
@@ -153,7 +153,7 @@ class Overlay:
         return len(self._fields)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Overlay) or other._fields != self._fields:
+        if not isinstance(other, Overlay | Record) or other._fields != self._fields:
             return NotImplemented
         return (type(other) is type(self) and self._data == other._data) or tuple(self) == tuple(other)
 

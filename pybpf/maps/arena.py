@@ -63,7 +63,7 @@ class ArenaMap(Map):
                 try:
                     self._area = map_area(self.fd, self.size, address=self.map_extra)
                 except BPFError as error:
-                    error.what = f"map {self.name!r}"
+                    error.what = self._where("mapping")
                     if error.errno == errno.EINVAL and not self.map_extra:
                         error.hint = "Who mapped it first chose the address: made with map_extra it has one for all"
                     raise

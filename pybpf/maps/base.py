@@ -323,7 +323,7 @@ class Map:
                 name, _, text = line.partition(":")
                 if name == field:
                     return int(text)
-        raise NotSupportedError(ENOTSUPP, "/proc/self/fdinfo", f"map {self.name!r}", f"It does not tell {field!r} here")
+        raise NotSupportedError(ENOTSUPP, "/proc/self/fdinfo", self._where(field), "This kernel does not tell it")
 
     def freeze(self) -> None:
         """Let nobody write to the map through bpf(2) any more; programs still may. Linux 5.2.

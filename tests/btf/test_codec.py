@@ -523,7 +523,9 @@ class TestUnions:
         assert found.encode(value) == bytes(value)
         assert found.encode({"k": 1, "y": 3, "x": 2}) == struct.pack("<5I", 1, 2, 3, 0, 0)
         assert found.encode(value.to_dict()) == bytes(value)
-        assert found.encode(pickle.loads(pickle.dumps(value))) == bytes(value)
+        again = pickle.loads(pickle.dumps(value))
+        assert (found.encode(again), again, hash(again)) == (bytes(value), value, hash(value))
+        assert value == again
 
     def test_anonymous_struct_alone_keeps_the_record(self, types: Types) -> None:
         inner = types.add_struct(8, ("x", types.u32, 0), ("y", types.u32, 4), name="")

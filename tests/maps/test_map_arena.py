@@ -84,7 +84,10 @@ def test_refusals(arena: ArenaMap) -> None:
 def test_one_address_for_all(arena: ArenaMap) -> None:
     """The kernel maps an arena only where it was mapped first."""
     address = arena.address
-    with ArenaMap.from_id(arena.id) as other, pytest.raises(BPFError, match="'arena': mmap: .*made with map_extra"):
+    with (
+        ArenaMap.from_id(arena.id) as other,
+        pytest.raises(BPFError, match="mapping of map 'arena': mmap: .*made with map_extra"),
+    ):
         other.address  # noqa: B018
     arena.close()
     with ArenaMap(max_entries=4, map_extra=address) as made:

@@ -410,7 +410,7 @@ def test_frozen_and_memory(counts: HashMap) -> None:
     assert counts.memlock >= 8 * (4 + 16)
     counts.freeze()
     assert counts.frozen
-    with pytest.raises(NotSupportedError, match="map 'counts': .*'lost'"):
+    with pytest.raises(NotSupportedError, match="lost of map 'counts': .*does not tell it"):
         counts._told("lost")
 
 
