@@ -98,18 +98,19 @@ def once(chunks: Iterator[Chunk], key_size: int, value_size: int, max_entries: i
     steps = _bound(max_entries)
     seen: set[bytes] = set()
     for keys, values, count in chunks:
-        kept = 0
-        for position in range(count):
-            key = bytes(keys[position * key_size : (position + 1) * key_size])
-            if key in seen:
-                continue
-            seen.add(key)
-            if kept != position:
-                keys[kept * key_size : (kept + 1) * key_size] = key
-                values[kept * value_size : (kept + 1) * value_size] = values[
-                    position * value_size : (position + 1) * value_size
-                ]
-            kept += 1
+        data, kept = keys[: count * key_size].tobytes(), count
+        some = [data[start : start + key_size] for start in range(0, len(data), key_size)]
+        fresh = set(some) - seen
+        seen |= fresh
+        if len(fresh) < count:
+            kept = 0
+            for position, key in enumerate(some):
+                if key in fresh:
+                    fresh.remove(key)
+                    value = bytes(values[position * value_size : (position + 1) * value_size])
+                    keys[kept * key_size : (kept + 1) * key_size] = key
+                    values[kept * value_size : (kept + 1) * value_size] = value
+                    kept += 1
         if kept:
             yield keys, values, kept
         steps -= count
