@@ -413,11 +413,13 @@ class MappingMap(Map):
 
     def _by_bytes(self) -> ElementCalls:
         """Calls that take each key as the kernel gave it, also those that Python values are not the whole of."""
-        with PREPARING:
-            calls = self._byte_calls
-            if calls is None:
-                calls = self._byte_calls = self._new_calls(self.values_face.size)
-            return calls
+        calls = self._byte_calls
+        if calls is None:
+            with PREPARING:
+                calls = self._byte_calls  # another thread may have been quicker
+                if calls is None:
+                    calls = self._byte_calls = self._new_calls(self.values_face.size)
+        return calls
 
     def _walked_keys(self, calls: ElementCalls) -> Iterator[bytes]:
         return walk(calls.next_key, self.max_entries)
