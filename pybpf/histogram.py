@@ -15,6 +15,8 @@ Rules of this module: pure, but for `of_map()` and the printing functions, which
 
 from __future__ import annotations
 
+from math import floor
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,20 +56,31 @@ class Histogram:
         if count:
             self._counts[slot] = self._counts.get(slot, 0) + count
 
-    def add(self, value: int, count: int = 1) -> None:
-        """Count a value. Raises ValueError when it is negative or too large."""
-        self.count(self.slot_of(value), count)
+    def add(self, value: float, count: int = 1) -> None:
+        """Count a value; of a fraction its whole part.
 
-    def update(self, values: Iterable[int]) -> None:
-        """Count many values: a list, a column of a batch."""
+        Raises TypeError when it is no number; ValueError when it is negative, infinite or too large.
+        """
+        slot = self.slot_of(value)
+        self._refuse_beyond(slot, value)
+        self.count(slot, count)
+
+    def update(self, values: Iterable[float]) -> None:
+        """Count many values: a list, a column of a batch. Raises what `add()` raises, and counts none then."""
         slots: dict[int, int] = {}
         for slot in map(self.slot_of, values):
             slots[slot] = slots.get(slot, 0) + 1
+        last = max(slots, default=0)
+        self._refuse_beyond(last, "{} -> {}".format(*self.range_of(last)))
         for slot, count in slots.items():
             self.count(slot, count)
 
-    def slot_of(self, value: int) -> int:
-        """The number of the slot that a value belongs to."""
+    def _refuse_beyond(self, slot: int, value: object) -> None:
+        if slot >= self.max_slots:
+            raise ValueError(f"{value} is too large: the last slot ends at {self.range_of(self.max_slots - 1)[1]}")
+
+    def slot_of(self, value: float) -> int:
+        """The number of the slot that a value belongs to. Raises TypeError, ValueError."""
         raise AssertionError("a subclass gives it")
 
     def range_of(self, slot: int) -> tuple[int, int]:
@@ -115,10 +128,9 @@ class Log2Histogram(Histogram):
 
     max_slots = LOG2_SLOTS
 
-    def slot_of(self, value: int) -> int:
-        if value < 0:
-            raise ValueError(f"{value} is negative")
-        return self.first + max(value.bit_length() - 1, 0)
+    def slot_of(self, value: float) -> int:
+        whole = value if type(value) is int and value >= 0 else _whole(value)
+        return self.first + max(whole.bit_length() - 1, 0)
 
     def range_of(self, slot: int) -> tuple[int, int]:
         power = slot - self.first
@@ -142,15 +154,14 @@ class LinearHistogram(Histogram):
     """Slots of `step` values each: 0 to step - 1, step to 2 * step - 1 and so on."""
 
     def __init__(self, counts: Mapping[int, int] | Iterable[int] = (), *, first: int = 0, step: int = 1) -> None:
-        if step < 1:
-            raise ValueError(f"a step of {step} is less than 1")
-        self.step = step
+        if step < 1 or step != int(step):
+            raise ValueError(f"a step of {step} is no whole number from 1 on")
+        self.step = int(step)
         super().__init__(counts, first=first)
 
-    def slot_of(self, value: int) -> int:
-        if value < 0:
-            raise ValueError(f"{value} is negative")
-        return self.first + value // self.step
+    def slot_of(self, value: float) -> int:
+        whole = value if type(value) is int and value >= 0 else _whole(value)
+        return self.first + whole // self.step
 
     def range_of(self, slot: int) -> tuple[int, int]:
         low = (slot - self.first) * self.step
@@ -164,6 +175,19 @@ class LinearHistogram(Histogram):
         lines = [f"     {label:<13} : count     distribution"]
         lines += [f"        {low:<10} : {count:<8} |{bar(count, most, STARS)}|" for low, _, count in rows]
         return "\n".join(lines)
+
+
+def _whole(value: Any) -> int:
+    """A number without its fraction. Raises TypeError when it is none; ValueError when it is negative or infinite."""
+    try:
+        whole = floor(value)
+    except TypeError:
+        raise TypeError(f"{value!r} is no number") from None
+    except (ValueError, OverflowError):
+        raise ValueError(f"{value!r} has no slot") from None
+    if whole < 0:
+        raise ValueError(f"{value!r} is negative")
+    return whole
 
 
 def bar(count: int, most: int, width: int) -> str:

@@ -107,7 +107,41 @@ def test_what_cannot_be_counted(made: type[Histogram], use: Any) -> None:
         use(made())
 
 
+@pytest.mark.parametrize("made", [Log2Histogram, LinearHistogram])
+def test_fractions_count_as_their_whole_part(made: type[Histogram]) -> None:
+    histogram, whole = made(), made()
+    for value in (0.9, 3.999, 1000 / 3):
+        histogram.add(value)
+    histogram.update([2.0, 7.5])
+    whole.update([0, 3, 333, 2, 7])
+    assert histogram == whole
+    assert histogram.text() == whole.text()
+
+
+@pytest.mark.parametrize("made", [Log2Histogram, LinearHistogram])
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        ("5", TypeError, "'5' is no number"),
+        (None, TypeError, "None is no number"),
+        (float("nan"), ValueError, "nan has no slot"),
+        (float("inf"), ValueError, "inf has no slot"),
+        (-0.5, ValueError, "-0.5 is negative"),
+        (1 << 70, ValueError, "1180591620717411303424 .*is too large: the last slot ends at"),
+    ],
+)
+def test_what_is_refused_is_named(made: type[Histogram], value: Any, error: type[Exception], message: str) -> None:
+    histogram = made()
+    with pytest.raises(error, match=message):
+        histogram.add(value)
+    with pytest.raises(error, match=message):
+        histogram.update([1, value])
+    assert histogram.total == 0
+
+
 def test_wrong_arguments() -> None:
+    with pytest.raises(ValueError, match="a step of 1.5"):
+        LinearHistogram(step=1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a step of 0"):
         LinearHistogram(step=0)
     with pytest.raises(ValueError, match="slot 65"):
