@@ -180,7 +180,7 @@ class LinearHistogram(Histogram):
 def _whole(value: Any) -> int:
     """A number without its fraction. Raises TypeError when it is none; ValueError when it is negative or infinite."""
     try:
-        whole = floor(value)
+        whole: int = floor(value)
     except TypeError:
         raise TypeError(f"{value!r} is no number") from None
     except (ValueError, OverflowError):

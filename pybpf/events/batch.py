@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     Decode = RecordCodec | Callable[[memoryview], Any] | None
     Values = Callable[["Batch", int], Iterator[Any]]
+    Chosen = RecordCodec | Exception | None
 
 
 class Batch:
@@ -55,6 +56,7 @@ class Batch:
         lost: records that the kernel reports as dropped for lack of room (perf buffers only).
         overwritten: bytes that newer records pushed out before they were read (overwrite mode only).
         codec: what its records are, None when that is not known.
+        chosen: what each record is when a recording has asked the function of `of_several()`; otherwise None.
         ring: where the batch came from, if its space has to be given back.
         committed: whether its space was given back.
         cursor: walks over `starts` as `rest` decodes record by record; None while it decodes runs.
@@ -65,6 +67,7 @@ class Batch:
         "_lent",
         "_size",
         "_sizes",
+        "chosen",
         "codec",
         "committed",
         "cursor",
@@ -111,6 +114,7 @@ class Batch:
         self.overwritten = overwritten
         self.ring = ring
         self.codec: RecordCodec | None = None
+        self.chosen: list[Chosen] | None = None
         self.committed = False
         self._lent: list[memoryview] = []
         self.cursor = None
@@ -137,7 +141,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, index: int) -> bytes:
+    def __getitem__(self, index: int | slice) -> Any:
+        """A record as `bytes`, or of a slice a list of them. Raises IndexError."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
         start = self.starts[index]
         return bytes(self.data[start : start + self.sizes[index]])
 

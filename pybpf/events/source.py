@@ -117,7 +117,7 @@ class EventSource(Waitable):
 
     def _when_there(self, take: Callable[[], tuple[_Taken, bool]], timeout: float | None) -> _Taken:
         """What `take` gives, as soon as that is something, or when time is up. `take` also tells if a buffer moved."""
-        deadline = monotonic() + timeout if timeout else timeout
+        deadline = _deadline(timeout)
         try:
             self._inside.append(None)
             self._check()
@@ -369,13 +369,14 @@ class RecordSource(EventSource):
         return self._decode_as(mixture, mixture)
 
     def _decode_as(self, decode: Decode, mixture: Mixture | None = None) -> Self:
-        values = decoder(decode)
+        values = decoder(decode) if mixture is None else mixture.values
         self._check()
         with self._lock:
             self._refuse_nesting()
             self._values = values
             self._codec = None if callable(decode) else decode
             self._mixture = mixture
+            self._held.chosen = None
             self._held.rest = values(self._held, self._held.delivered)
             if self.capture is not None:
                 self.capture.declare_again(self)
@@ -547,9 +548,26 @@ class RecordSource(EventSource):
 
 
 def _wanted(limit: int | None) -> int:
-    if limit is not None and limit < 1:
+    if limit is None:
+        return _ALL
+    if not hasattr(limit, "__index__"):
+        raise TypeError(f"limit must be an integer or None, not {limit!r}")
+    if limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
-    return _ALL if limit is None else limit
+    return limit
+
+
+def _deadline(timeout: float | None) -> float | None:
+    """When the time is up. None: never; 0: it is."""
+    if not timeout:
+        return timeout
+    try:
+        deadline = monotonic() + timeout
+    except OverflowError:
+        deadline = float("nan")
+    if deadline != deadline:
+        raise ValueError(f"timeout must be seconds or None, not {timeout}")
+    return deadline
 
 
 def _set(future: Future[None]) -> None:

@@ -37,12 +37,12 @@ from pybpf.errors import BTFError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from pybpf.btf.codec import Codec
     from pybpf.btf.reader import BTF
-    from pybpf.events.batch import Batch, RecordCodec
+    from pybpf.events.batch import Batch, Chosen, RecordCodec
     from pybpf.mapspec import MapSpec
 
 TAG = "event:"
@@ -136,8 +136,10 @@ def map_tags(btf: BTF, map_name: str) -> list[str]:
 def named_type(btf: BTF, name: str) -> int:
     """The id of the type of that name, which may begin with ``struct``, ``union`` or ``enum``.
 
-    Raises BTFError when there is none, or when the name means different types.
+    Raises BTFError when there is none, or when the name means different types; TypeError when it is no str.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a type is named by its name, such as 'struct event', not by {name!r}")
     keyword, _, rest = name.partition(" ")
     found = _ids(btf, rest.strip(), _KEYWORDS[keyword]) if keyword in _KEYWORDS else _ids(btf, name, _ANY)
     if not found:
@@ -177,37 +179,60 @@ class Mixture:
     def __init__(self, btf: BTF | None, choose: Callable[[memoryview], str | RecordCodec | None]) -> None:
         if btf is None:
             raise BTFError("there is no type information to find the types of records in")
+        if not callable(choose):
+            raise TypeError(f"of_several() takes a function that gives the type of a record, not {choose!r}")
         self._btf = btf
         self._choose = choose
         self._codecs: dict[str, Codec] = {}
 
     def __call__(self, record: memoryview) -> Any:
         """The record's value. Raises BTFError for a name that is not there, ValueError for a record too short."""
-        chosen = self._chosen(record)
-        return bytes(record) if chosen is None else chosen.decode(record, 0, len(record))
+        return _value(record, self._chosen(record))
+
+    def values(self, batch: Batch, first: int) -> Iterator[Any]:
+        """The values of a batch from a record number on, as a decoder of `pybpf.events.batch` gives them."""
+        if batch.chosen is None:
+            yield from map(self, batch.views(first))
+        else:
+            yield from map(_value, batch.views(first), batch.chosen[first:])
 
     def _chosen(self, record: memoryview) -> RecordCodec | None:
         chosen = self._choose(record)
-        if not isinstance(chosen, str):
-            return chosen
-        known = self._codecs.get(chosen)
-        if known is None:
-            known = self._codecs[chosen] = codec_of(self._btf, chosen)
-        return known
+        if isinstance(chosen, str):
+            known = self._codecs.get(chosen)
+            if known is None:
+                known = self._codecs[chosen] = codec_of(self._btf, chosen)
+            return known
+        if chosen is not None and not hasattr(chosen, "decode_run"):
+            raise TypeError(f"of_several(): the function must give a type's name, a codec or None, not {chosen!r}")
+        return chosen
 
     def types_of(self, batch: Batch) -> list[int]:
-        """The type id of each record, for a recording; 0 where no type of this type information was chosen."""
-        ids: dict[int, int] = {}
-        return [self._type_id(record, ids) for record in batch.views()]
+        """The type id of each record, for a recording; 0 where no type of this type information was chosen.
 
-    def _type_id(self, record: memoryview, ids: dict[int, int]) -> int:
+        Whoever decodes the batch later gets what is chosen now, because the function may remember and count.
+        """
+        batch.chosen = [self._chosen_or_error(record) for record in batch.views()]
+        ids = {
+            id(codec): type_id_of(self._btf, codec)
+            for codec in {id(chosen): chosen for chosen in batch.chosen}.values()
+            if codec is not None and not isinstance(codec, Exception)
+        }
+        return [ids.get(id(chosen), 0) for chosen in batch.chosen]
+
+    def _chosen_or_error(self, record: memoryview) -> Chosen:
         try:
-            chosen = self._chosen(record)
-        except Exception:  # who reads the record gets it
-            return 0
-        if chosen is not None and id(chosen) not in ids:
-            ids[id(chosen)] = type_id_of(self._btf, chosen)
-        return ids.get(id(chosen), 0)
+            return self._chosen(record)
+        except Exception as error:  # who reads the record gets it
+            return error
+
+
+def _value(record: memoryview, chosen: Chosen) -> Any:
+    if chosen is None:
+        return bytes(record)
+    if isinstance(chosen, Exception):
+        raise chosen
+    return chosen.decode(record, 0, len(record))
 
 
 def _ids(btf: BTF, name: str, wanted: Iterable[int]) -> list[int]:

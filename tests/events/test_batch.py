@@ -138,6 +138,15 @@ def test_rows_of_some_members(batch: Batch) -> None:
         batch.rows("seq", "sequence")
 
 
+def test_a_slice_is_a_list_of_records(batch: Batch) -> None:
+    records = list(batch)
+    for part in (slice(0, 2), slice(None, None, -3), slice(-2, None), slice(5, 5)):
+        assert batch[part] == records[part]
+    assert batch[-1] == records[-1]
+    with pytest.raises(IndexError):
+        batch[len(records)]
+
+
 def test_an_empty_batch_is_an_empty_table() -> None:
     numpy = pytest.importorskip("numpy")
     batch = Batch(b"", (), ())
@@ -392,6 +401,16 @@ def test_several_types_in_one_ring() -> None:
             with pytest.raises(ValueError, match="no type 'nothing'"):
                 ring.consume()
         assert ring.consume() == []
+        for wrong in (5, b"event"):
+            ring.of_several(lambda view, wrong=wrong: wrong)  # type: ignore[misc]
+            emitter.run(1)
+            with pytest.raises(TypeError, match=f"must give a type's name, a codec or None, not {wrong!r}"):
+                ring.consume()
+        with pytest.raises(TypeError, match="takes a function that gives the type of a record, not 'event'"):
+            ring.of_several("event")  # type: ignore[arg-type]
+        for name in (5, None):
+            with pytest.raises(TypeError, match=f"not by {name}"):
+                ring.of(name)  # type: ignore[arg-type]
 
 
 @pytest.mark.kernel
@@ -439,6 +458,15 @@ def test_batches_in_an_event_loop(emitter: Emitter) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize("timeout", [float("nan"), 10**400], ids=["nan", "huge"])
+def test_a_timeout_is_seconds(emitter: Emitter, timeout: float) -> None:
+    with pairs(emitter) as ring:
+        for read in (ring.poll, lambda timeout: ring.read_batch(None, timeout)):
+            with pytest.raises(ValueError, match="timeout must be seconds or None, not [n1]"):
+                read(timeout)
+
+
+@pytest.mark.kernel
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_is_at_least_one(emitter: Emitter, limit: int) -> None:
     with pairs(emitter) as ring:
@@ -446,4 +474,6 @@ def test_a_limit_is_at_least_one(emitter: Emitter, limit: int) -> None:
         for read in (ring.read_batch, ring.borrow_batch, lambda limit: ring.poll(0, limit)):
             with pytest.raises(ValueError, match="at least 1"):
                 read(limit)
+            with pytest.raises(TypeError, match=r"limit must be an integer or None, not 1\.5"):
+                read(1.5)  # type: ignore[arg-type]
         assert len(ring.read_batch(2)) == 2

@@ -442,6 +442,38 @@ class TestRecording:
         assert values == seen
         assert [type(value).__name__ for value in values[:4]] == ["event", "pair", "bytes", "pair"]
 
+    def test_a_function_that_chooses_types_is_asked_once(self, tmp_path: Path) -> None:
+        """It may remember what came before."""
+        path = tmp_path / "x.bpfcap"
+        with output_ring() as emitter, RingBuffer(emitter, btf=event_types()) as ring:
+            answers = iter(["event", "pair", KeyError("none"), None, "pair", *["event"] * 20, "pair"])
+
+            def choose(view: memoryview) -> str | None:
+                answer = next(answers)
+                if isinstance(answer, KeyError):
+                    raise answer
+                return answer
+
+            ring.of_several(choose)
+            emitter.control[SIZE] = 44
+            with ring.record(path):
+                emitter.run(25)
+                seen = ring.consume(2)
+                with pytest.raises(KeyError, match="none"):
+                    ring.consume()
+                seen += ring.consume(4)
+                ring.of("event")  # what is held is decoded anew
+                assert [type(value).__name__ for value in ring.consume()] == ["event"] * 18
+            ring.of_several(choose)
+            emitter.run(1)
+            assert type(ring.consume()[0]).__name__ == "pair"
+        names = ["event", "pair", "bytes", "pair", "event", "event"]
+        assert [type(value).__name__ for value in seen] == names
+        with Replay(path) as replay:
+            kept = [type(value).__name__ for _, value in replay]
+        assert kept[:2] + kept[3:7] == names
+        assert kept[2] == "bytes"
+
     def test_one_recording_at_a_time(self, emitter: Emitter, tmp_path: Path) -> None:
         with pairs(emitter) as ring:
             with ring.record(tmp_path / "a"):
