@@ -34,7 +34,7 @@ PIN_NONE = 0
 PIN_BY_NAME = 1
 """`pinning` of a map that is shared through the BPF file system under its own name (LIBBPF_PIN_BY_NAME)."""
 
-_RING_TYPES = (constants.BPF_MAP_TYPE_RINGBUF, constants.BPF_MAP_TYPE_USER_RINGBUF)
+RING_TYPES = (constants.BPF_MAP_TYPE_RINGBUF, constants.BPF_MAP_TYPE_USER_RINGBUF)
 
 
 def kernel_name(name: str) -> str:
@@ -46,12 +46,12 @@ def kernel_name(name: str) -> str:
 
 
 def ring_size(size: int) -> int:
-    """The size in bytes that a ring buffer gets: the next page size times a power of two, 0 for 0.
+    """The size in bytes that a ring buffer gets: the next page size times a power of two.
 
-    A size that has no such successor within 32 bits is kept, and the kernel refuses it.
+    A size that has no such successor within 32 bits, or is not above 0, is kept, and the kernel refuses it.
     """
-    if size == 0:
-        return 0
+    if size <= 0:
+        return size
     page = os.sysconf("SC_PAGE_SIZE")
     rounded: int = page << max(0, (size - 1) // page).bit_length()
     return rounded if rounded <= U32_MAX else size
@@ -273,7 +273,7 @@ class MapSpec:
     @property
     def is_ring(self) -> bool:
         """Whether `max_entries` counts the bytes of a ring buffer."""
-        return self._type_number in _RING_TYPES
+        return self._type_number in RING_TYPES
 
     @property
     def key_size(self) -> int:

@@ -135,7 +135,8 @@ class Map:
             key, value: the types: C (``"u32"``, ``"char[16]"``, ``"struct a { u32 b; }"``, see
                 `pybpf.btf.declarations`), a Python type or dataclass (see `pybpf.maps.declared`), a codec, or a number
                 of bytes. By default what the type of map prescribes.
-            max_entries: capacity in elements; bytes of a ring buffer, pages of an arena.
+            max_entries: capacity in elements; bytes of a ring buffer, rounded up as those of objects are (a page size
+                times a power of two); pages of an arena.
             name: at most 15 of A-Z a-z 0-9 _ and .
             flags: BPF_F_...; those that the type demands are added.
             inner: a map like those that a map of maps will hold.
@@ -149,11 +150,14 @@ class Map:
         type_number = type_number or type(self).default_type
         if fd is None:
             from pybpf.maps.making import Making
+            from pybpf.mapspec import RING_TYPES, ring_size
 
             making = Making(type(self), type_number, name)
             making.choose_key(key, key_codec, key_size)
             making.choose_value(value, value_codec, value_size)
             flags |= type(self).required_flags
+            if type_number in RING_TYPES and isinstance(max_entries, int):
+                max_entries = ring_size(max_entries)
             fd = making.create(max_entries, flags, map_extra, inner, numa_node)
             key_size, value_size, btf = making.key_size, making.value_size, making.btf
             key_codec, value_codec = making.key_codec, making.value_codec

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 
-from pybpf.constants import BPF_F_TOKEN_FD, BPF_F_VTYPE_BTF_OBJ_FD
-from pybpf.errors import kernel_error
+from pybpf.constants import BPF_F_RB_OVERWRITE, BPF_F_TOKEN_FD, BPF_F_VTYPE_BTF_OBJ_FD, BPF_MAP_TYPE_RINGBUF
+from pybpf.errors import BPFError, kernel_error
 from pybpf.syscall.fd import FD, fileno
 from pybpf.syscall.invoke import attempt, descriptor, invoke, number
 from pybpf.syscall.record import Record, pack
@@ -130,7 +130,12 @@ def map_create(
     )
     attr.text("map_name", name)
     attr.point("excl_prog_hash", excl_prog_hash)
-    return descriptor(attr, f"map {name!r}" if name else "")
+    try:
+        return descriptor(attr, f"map {name!r}" if name else "")
+    except BPFError as error:
+        if error.errno == errno.EINVAL and map_type == BPF_MAP_TYPE_RINGBUF and map_flags & BPF_F_RB_OVERWRITE:
+            error.hint = "BPF_F_RB_OVERWRITE needs Linux 6.19"
+        raise
 
 
 def map_fill(map_fd: FdLike, value: Buffer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import mmap
 from dataclasses import InitVar, dataclass, field
 from typing import Annotated, NamedTuple
 
@@ -176,6 +177,26 @@ def test_every_type_that_can_be_made_alone(cls: type[Map], options: dict[str, ob
     with unless_unknown(cls.__name__), cls(**{"max_entries": 4, **options}) as made:  # type: ignore[arg-type]
         assert isinstance(made, cls)
         assert made.info().type == cls.default_type
+
+
+@pytest.mark.parametrize("name", ["RingBufferMap", "UserRingBufferMap"])
+def test_ring_buffers_get_the_size_that_those_of_objects_get(name: str) -> None:
+    with unless_unknown(name), getattr(pybpf.maps, name)(max_entries=mmap.PAGESIZE + 1) as made:
+        assert made.max_entries == made.info().max_entries == 2 * mmap.PAGESIZE
+    with pytest.raises(ValueError, match="max_entries = -5"):
+        getattr(pybpf.maps, name)(max_entries=-5)
+    with pytest.raises(TypeError, match="max_entries takes an integer, not '1'"):
+        getattr(pybpf.maps, name)(max_entries="1")
+
+
+def test_the_kernel_that_brought_overwrite_mode_is_named() -> None:
+    flags = c.BPF_F_RB_OVERWRITE
+    with pytest.raises(BPFError, match="BPF_F_RB_OVERWRITE needs Linux 6.19"):
+        syscall.map_create(c.BPF_MAP_TYPE_RINGBUF, max_entries=5000, map_flags=flags)  # refused by all kernels
+    try:
+        pybpf.maps.RingBufferMap(max_entries=4096, flags=flags).close()
+    except BPFError as error:
+        assert error.hint == "BPF_F_RB_OVERWRITE needs Linux 6.19"
 
 
 def test_maps_of_maps() -> None:
