@@ -59,6 +59,7 @@ class Batch:
         chosen: what each record is when a recording has asked the function of `of_several()`; otherwise None.
         ring: where the batch came from, if its space has to be given back.
         committed: whether its space was given back.
+        cpu: the CPU on which its records were sent (perf buffers only), otherwise None.
         cursor: walks over `starts` as `rest` decodes record by record; None while it decodes runs.
         delivered: how many of its values were delivered, and `rest` the others: where reading it stands.
     """
@@ -70,6 +71,7 @@ class Batch:
         "chosen",
         "codec",
         "committed",
+        "cpu",
         "cursor",
         "data",
         "delivered",
@@ -116,6 +118,7 @@ class Batch:
         self.codec: RecordCodec | None = None
         self.chosen: list[Chosen] | None = None
         self.committed = False
+        self.cpu: int | None = None
         self._lent: list[memoryview] = []
         self.cursor = None
         self.delivered = 0
@@ -195,7 +198,7 @@ class Batch:
     # As what they mean.
 
     def values(self) -> Iterator[Any]:
-        """The records decoded one by one, as iterating over the reader gives them; `bytes` without a type.
+        """The records decoded one by one, as their type says; `bytes` without one.
 
         Raises ValueError, while iterating, at a record that is too short for its type.
         """

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 from _operator import index  # the built-in part of `operator`, which takes 0.2 ms to import
+from itertools import repeat
 from mmap import PAGESIZE
 from struct import pack, unpack
 
@@ -38,9 +39,10 @@ from pybpf.syscall.perf_event import perf_disable, perf_enable, perf_event_open,
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from pybpf.btf.reader import BTF
-    from pybpf.events.batch import Batch, Decode
+    from pybpf.events.batch import Batch, Decode, Values
     from pybpf.syscall import MapInfo
     from pybpf.syscall.fd import FdLike
 
@@ -131,6 +133,7 @@ class PerfBuffer(RecordSource):
             at the end of a struct, have up to 7 bytes more than the program sent, of no meaning.
         strict: whether a sample that is shorter than the codec's type is an error; otherwise it comes as `bytes`.
         btf: where `of()` finds types by name; by default that of the map.
+        with_cpu: whether values are pairs ``(cpu, value)``. (Batches have it in any case, as `Batch.cpu`.)
         on_lost: called as ``on_lost(cpu, count)`` when a record says that samples were dropped on a CPU.
         wakeup_events: wake a waiting reader after so many samples. What is left of a larger number shows at the next
             call, at the latest when its time is up.
@@ -149,7 +152,7 @@ class PerfBuffer(RecordSource):
         BPFError: the kernel refuses something else. Nothing is left behind.
     """
 
-    __slots__ = ("_buffers", "_map", "_on_lost", "_turn", "name")
+    __slots__ = ("_buffers", "_map", "_on_lost", "_turn", "_with_cpu", "name")
 
     def __init__(
         self,
@@ -159,6 +162,7 @@ class PerfBuffer(RecordSource):
         decode: Decode = None,
         strict: bool = True,
         btf: BTF | None = None,
+        with_cpu: bool = False,
         on_lost: Callable[[int, int], object] | None = None,
         wakeup_events: int = 1,
         watermark: int = 0,
@@ -167,6 +171,7 @@ class PerfBuffer(RecordSource):
         check_page_count(page_count)
         if wakeup_events < 1 or watermark < 0:
             raise ValueError("wakeup_events must be at least 1, watermark not negative")
+        self._with_cpu = with_cpu
         self._on_lost = on_lost
         self._turn = 0
         self._buffers: list[CpuBuffer] = []
@@ -210,9 +215,16 @@ class PerfBuffer(RecordSource):
                 return batch
         return None
 
+    def _formed(self, values: Values) -> Values:
+        return (lambda batch, first: zip(repeat(batch.cpu), values(batch, first))) if self._with_cpu else values
+
+    def _member(self, name: str) -> Callable[[Any], Any]:
+        member = super()._member(name)
+        return (lambda pair: member(pair[1])) if self._with_cpu else member
+
     def _account(self, batch: Batch) -> None:
-        if batch.lost and self._on_lost is not None and isinstance(batch.ring, PerfRing):
-            self._on_lost(batch.ring.cpu, batch.lost)
+        if batch.lost and self._on_lost is not None and batch.cpu is not None:
+            self._on_lost(batch.cpu, batch.lost)
 
     def __repr__(self) -> str:
         state = "closed" if self._closing else f"{len(self._buffers)} CPUs of {self.page_count} pages"

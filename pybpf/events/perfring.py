@@ -117,6 +117,7 @@ class PerfRing:
             raise self._nonsense(tail)
         batch.end = (tail + batch.extent) & _WRAP
         batch.ring = self
+        batch.cpu = self.cpu
         return batch
 
     def look_back(self, seen: int) -> Batch:
@@ -149,7 +150,9 @@ class PerfRing:
                     starts.append(offset + _PAYLOAD)
                     sizes.append(extent - _PAYLOAD)
                 offset += extent
-        return Batch(data, starts[::-1], sizes[::-1], end=written, extent=offset, overwritten=fresh - offset)
+        batch = Batch(data, starts[::-1], sizes[::-1], end=written, extent=offset, overwritten=fresh - offset)
+        batch.cpu = self.cpu
+        return batch
 
     def commit(self, batch: Batch) -> None:
         """Give the batch's space back to the kernel. Doing it again does nothing."""

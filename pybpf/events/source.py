@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, Self, TypeVar
 
     from pybpf.btf.reader import BTF
-    from pybpf.events.batch import Decode, RecordCodec
+    from pybpf.events.batch import Decode, RecordCodec, Values
     from pybpf.events.capture import Capture
     from pybpf.events.loan import Batches, Loan
     from pybpf.events.ordered import OrderedReader
@@ -287,7 +287,7 @@ class RecordSource(EventSource):
     def __init__(self, decode: Decode, strict: bool, btf: BTF | None, watched: Iterable[int]) -> None:
         self.capture: Capture | None = None
         self._btf = btf
-        self._values = decoder(decode, strict=strict)
+        self._values = self._formed(decoder(decode, strict=strict))
         self._codec: RecordCodec | None = None if callable(decode) else decode
         self._mixture: Mixture | None = None
         self._held = Batch(b"", (), ())
@@ -300,6 +300,10 @@ class RecordSource(EventSource):
     def _scan(self, limit: int, *, copy: bool = True) -> Batch | None:
         """The next records of one buffer, at most `limit`: copied out, or where they are if that is possible."""
         raise AssertionError("a subclass gives it")
+
+    def _formed(self, values: Values) -> Values:
+        """The same in the form that the reader gives them."""
+        return values
 
     def _account(self, batch: Batch) -> None:
         """Called once for each batch that was taken."""
@@ -369,7 +373,7 @@ class RecordSource(EventSource):
         return self._decode_as(mixture, mixture)
 
     def _decode_as(self, decode: Decode, mixture: Mixture | None = None) -> Self:
-        values = decoder(decode) if mixture is None else mixture.values
+        values = self._formed(decoder(decode) if mixture is None else mixture.values)
         self._check()
         with self._lock:
             self._refuse_nesting()

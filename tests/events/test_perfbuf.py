@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -67,6 +68,52 @@ def test_every_cpu_is_read(emitter: Emitter, buffer: PerfBuffer) -> None:
         run_on_cpu(cpu, emitter, 100)
     assert sorted(buffer.poll(1)) == list(range(100 * len(cpus)))
     assert f"{len(buffer.cpus)} CPUs of 64 pages" in repr(buffer)
+
+
+def test_the_cpu_of_each_sample(emitter: Emitter) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    with PerfBuffer(emitter, decode=number, with_cpu=True, btf=event_btf()) as buffer:
+        sent: list[int] = []
+        for cpu in cpus * 2:
+            run_on_cpu(cpu, emitter, 5)
+            sent += [cpu] * 5
+        events = buffer.consume(3)
+        events += buffer.consume()
+        assert sorted(events, key=itemgetter(1)) == [(cpu, number) for number, cpu in enumerate(sent)]
+        run_on_cpu(cpus[0], emitter, 30)
+        batch = buffer.read_batch()
+        assert batch.cpu == cpus[0] and len(batch) == 30
+        run_on_cpu(cpus[-1], emitter, 2)
+        with buffer.borrow_batch() as batch:
+            assert batch.cpu == cpus[-1]
+        run_on_cpu(cpus[0], emitter, 1)
+        ((cpu, event),) = buffer.of("event").poll(1)
+        assert cpu == cpus[0] and event.number == emitter.produced - 1
+        for cpu in reversed(cpus):
+            run_on_cpu(cpu, emitter, 10)
+        with buffer.in_order("number") as ordered:
+            pairs = [pair for _ in range(2) for pair in ordered.poll(1)]
+        assert [cpu for cpu, _ in pairs] == [cpu for cpu in reversed(cpus) for _ in range(10)]
+    with FlightRecorder(emitter) as recorder:
+        run_on_cpu(cpus[0], emitter, 1)
+        assert {batch.cpu for batch in recorder.batches().values()} == set(recorder.cpus)
+
+
+def test_an_error_does_not_shift_the_cpus(emitter: Emitter, one_cpu: int) -> None:
+    def decode(sample: memoryview) -> int:
+        if number(sample) % 3 == 1:
+            raise KeyError(number(sample))
+        return number(sample)
+
+    with PerfBuffer(emitter, decode=decode, with_cpu=True) as buffer:
+        emitter.run(9)
+        received = []
+        for _ in range(3):
+            received += buffer.consume()
+            with pytest.raises(KeyError):
+                buffer.consume()
+        received += buffer.consume()
+        assert received == [(one_cpu, number) for number in (0, 2, 3, 5, 6, 8)]
 
 
 def test_some_cpus_only(emitter: Emitter) -> None:
