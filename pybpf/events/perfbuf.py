@@ -16,6 +16,8 @@ from __future__ import annotations
 import errno
 import os
 from _operator import index  # the built-in part of `operator`, which takes 0.2 ms to import
+from _thread import RLock
+from _weakref import ref
 from itertools import repeat
 from mmap import PAGESIZE
 from struct import pack, unpack
@@ -49,14 +51,22 @@ if TYPE_CHECKING:
 DEFAULT_PAGES = 64
 """Data pages for each CPU: 256 KiB with pages of 4 KiB."""
 
-_placed: dict[tuple[int, int], CpuBuffer] = {}
-"""Map id and CPU -> the buffer of this process that stands in that slot."""
+_placing = RLock()
+_placed: dict[tuple[int, int], ref[CpuBuffer]] = {}
+"""Map id and CPU -> the buffer that was last put into that slot."""
+
+
+def _buffer_in(slot: tuple[int, int]) -> CpuBuffer | None:
+    """The buffer of this process that stands there. One that is closed does not, however that came about."""
+    reference = _placed.get(slot)
+    buffer = None if reference is None else reference()
+    return None if buffer is None or buffer.closed else buffer
 
 
 class CpuBuffer:
     """The perf event of one CPU, its pages, and its slot in the map. `backward`: see `pybpf.events.flight`."""
 
-    __slots__ = ("_counts_lost", "_lost", "_map", "_pages", "_slot", "cpu", "ring")
+    __slots__ = ("__weakref__", "_counts_lost", "_lost", "_map", "_pages", "_slot", "cpu", "ring")
 
     def __init__(
         self, map: FD, cpu: int, page_count: int, wakeup_events: int = 1, watermark: int = 0, *, backward: bool = False
@@ -81,28 +91,31 @@ class CpuBuffer:
     @property
     def lost(self) -> int:
         """Samples dropped so far. Since Linux 6.0 the kernel is asked, before it is what its records said."""
-        if self._counts_lost and not self._pages.fd.closed:
+        if self._counts_lost and not self.closed:
             self._lost = unpack("QQ", os.read(self.fileno(), 16))[1]
         return max(self._lost, self.ring.lost)
+
+    @property
+    def closed(self) -> bool:
+        return self._pages.fd.closed
 
     def start(self, map: MapInfo) -> None:
         """Put the event into the map. Raises BPFExistsError when another one of this process stands there."""
         perf_enable(self._pages.fd)
-        self._slot = (map.id, self.cpu)
-        if _placed.setdefault(self._slot, self) is not self:
-            what = f"map {map.name!r}, CPU {self.cpu}"
-            hint = "A reader or recorder of this process has it: close that, or choose other CPUs"
-            raise kernel_error(errno.EEXIST, "BPF_MAP_UPDATE_ELEM", what, hint)
+        slot = (map.id, self.cpu)
+        with _placing:
+            if _buffer_in(slot) is not None:
+                what = f"map {map.name!r}, CPU {self.cpu}"
+                hint = "A reader or recorder of this process has it: close that, or choose other CPUs"
+                raise kernel_error(errno.EEXIST, "BPF_MAP_UPDATE_ELEM", what, hint)
+            _placed[slot] = ref(self)
+            self._slot = slot
         map_update_elem(self._map, pack("I", self.cpu), pack("I", self.fileno()))
-
-    @property
-    def _is_placed(self) -> bool:
-        return _placed.get(self._slot) is self
 
     def stop(self) -> None:
         """Take it out again."""
         try:
-            if self._is_placed:
+            if _buffer_in(self._slot) is self:
                 map_delete_elem(self._map, pack("I", self.cpu))
         except BPFNotFoundError:  # never put in, or the map's file is gone
             pass
@@ -110,16 +123,19 @@ class CpuBuffer:
             perf_disable(self._pages.fd)
 
     def close(self, *, inherited: bool) -> None:
-        """Stop, unless the parent still uses it, unmap and close."""
+        """Stop, unless the parent still uses it, unmap and close. Doing it again does nothing."""
+        if self.closed:
+            return
         try:
             if not inherited:
                 self.stop()
                 self.lost  # noqa: B018 - asks the kernel for the last time
         finally:
-            if self._is_placed:
-                del _placed[self._slot]
             self.ring.release()
             self._pages.close()
+            with _placing:
+                if _buffer_in(self._slot) is None:
+                    _placed.pop(self._slot, None)
 
 
 class PerfBuffer(RecordSource):

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from affinity import on_cpu
 from emitters import Emitter, mixed_size, perf, perf_map, ring_map
+from interrupts import interrupt_everywhere
 from test_ringbuf import Fault, Producer, event_btf, in_child, number, resources
 
 from pybpf import syscall
@@ -23,7 +24,7 @@ from pybpf.btf.codec import codec
 from pybpf.btf.reader import BTF
 from pybpf.btf.writer import BTFBuilder
 from pybpf.errors import BPFError, BPFExistsError, BPFNotFoundError, ClosedError
-from pybpf.events import FlightRecorder, PerfBuffer
+from pybpf.events import FlightRecorder, PerfBuffer, pages, perfbuf, source, waiting
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")]
 
@@ -166,6 +167,21 @@ def test_a_child_may_take_over(emitter: Emitter, one_cpu: int) -> None:
             return False
 
         assert in_child(take_over) == 0
+
+
+@pytest.mark.keeps_descriptors  # one that was made and not yet stored somewhere
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_an_interrupt_leaves_no_cpu_taken(emitter: Emitter, one_cpu: int) -> None:
+    def use() -> None:
+        with PerfBuffer(emitter, cpus=[one_cpu]):
+            pass
+
+    for places in interrupt_everywhere(use, perfbuf, pages, source, waiting):  # noqa: B007
+        gc.collect()
+        with PerfBuffer(emitter, decode=number) as buffer:
+            emitter.run(1)
+            assert buffer.consume() == [emitter.produced - 1]
+    assert places > 30
 
 
 def test_losses_are_counted(one_cpu: int) -> None:
