@@ -173,7 +173,7 @@ def _make_array(btf: BTF, described: Array, name: str, depth: int) -> Codec:
     element = btf.resolve(described.type_id)
     count = described.nelems
     if isinstance(element, Int) and element.size == 1 and element.bits == 8 and not element.is_bool:
-        if element.name == "char" or element.is_char:
+        if element.name == "char":  # by name: gcc sets INT_CHAR for signed and unsigned char too, clang never
             return TextCodec(count, name, btf.byte_order)
         if not element.is_signed:
             return BytesCodec(count, name, btf.byte_order)

@@ -235,10 +235,18 @@ class TestArrays:
             found = types.codec(types.array(types.char, length))
             assert found.encode(found.decode(data.ljust(length, b"\0"))) == data.ljust(length, b"\0")
 
-    @pytest.mark.parametrize("name", ["char", "text"])
-    def test_char_by_name_or_by_encoding(self, types: Types, name: str) -> None:
-        char = types.builder.add_int(name, 1, 8, INT_CHAR if name == "text" else 0)
+    @pytest.mark.parametrize("encoding", [0, INT_SIGNED, INT_CHAR, INT_CHAR | INT_SIGNED])
+    def test_char_is_text_however_it_is_encoded(self, types: Types, encoding: int) -> None:
+        """Compilers encode it differently, and each by whether it is signed on the machine it is for."""
+        char = types.builder.add_int("char", 1, 8, encoding)
         assert types.codec(types.array(types.builder.add_const(char), 2)).decode(b"a\0") == "a"
+
+    def test_other_characters_are_no_text(self, types: Types) -> None:
+        """gcc sets INT_CHAR for all three kinds of char; a MAC address must not end at its first zero."""
+        address = types.builder.add_int("unsigned char", 1, 8, INT_CHAR)
+        assert types.codec(types.array(address, 3)).decode(b"\1\0\2") == b"\1\0\2"
+        small = types.builder.add_int("signed char", 1, 8, INT_CHAR | INT_SIGNED)
+        assert types.codec(types.array(small, 3)).decode(b"\1\0\xff") == [1, 0, -1]
 
     def test_unsigned_char_is_bytes(self, types: Types) -> None:
         found = types.codec(types.array(types.builder.add_typedef("__u8", types.u8), 3))
