@@ -52,9 +52,13 @@
 	record_; \
 })
 
-/* Copy a record of any size into a ring buffer; without room it counts the drop and gives an error. */
-#define OUTPUT(map, data, size) ({ \
-	long result_ = bpf_ringbuf_output(&map, data, size, 0); \
+/*
+ * Copy a record of any size into a ring buffer; without room it counts the drop and gives an error. OUTPUT_WITH takes
+ * flags: BPF_RB_NO_WAKEUP or BPF_RB_FORCE_WAKEUP.
+ */
+#define OUTPUT(map, data, size) OUTPUT_WITH(map, data, size, 0)
+#define OUTPUT_WITH(map, data, size, flags) ({ \
+	long result_ = bpf_ringbuf_output(&map, data, size, flags); \
 	if (result_) \
 		COUNT_DROP_OF(map); \
 	result_; \

@@ -39,6 +39,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_STACK_TRACE = 7,
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_USER_RINGBUF = 31, /* Linux 6.1 */
 };
 
 enum {
@@ -47,6 +48,22 @@ enum {
 	BPF_EXIST = 2,
 	BPF_F_CURRENT_CPU = 0xffffffffULL,
 	BPF_F_USER_STACK = 1 << 8,
+	BPF_F_RB_OVERWRITE = 1 << 19, /* of a ring buffer (Linux 6.19): __uint(map_flags, BPF_F_RB_OVERWRITE) */
+};
+
+/* Flags of bpf_ringbuf_output(), _submit() and _discard(), and of bpf_user_ringbuf_drain(). */
+enum {
+	BPF_RB_NO_WAKEUP = 1 << 0,
+	BPF_RB_FORCE_WAKEUP = 1 << 1,
+};
+
+/* What bpf_ringbuf_query() tells. */
+enum {
+	BPF_RB_AVAIL_DATA = 0,
+	BPF_RB_RING_SIZE = 1,
+	BPF_RB_CONS_POS = 2,
+	BPF_RB_PROD_POS = 3,
+	BPF_RB_OVERWRITE_POS = 4, /* Linux 6.19 */
 };
 
 enum xdp_action {
@@ -139,6 +156,10 @@ struct xdp_md {
 };
 
 struct bpf_perf_event_data;
+
+struct bpf_dynptr {
+	__u64 __opaque[2];
+} __attribute__((aligned(8)));
 
 struct ethhdr {
 	unsigned char h_dest[6];

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pybpf import constants
 from pybpf.spec import ObjectSpec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +26,14 @@ def test_what_is_generated_is_what_the_headers_say(generator: str) -> None:
     if done.returncode == 2 and "cannot fetch" in done.stderr:
         pytest.skip(f"no headers in the cache and none to be had: {done.stderr.strip()}")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_numbers_in_vmlinux_h_are_those_of_the_kernel() -> None:
+    text = (ROOT / "kernels" / "vmlinux.h").read_text()
+    found = re.findall(r"^\t(BPF_\w+) = ([^,]+),", text, re.MULTILINE)
+    assert len(found) > 20
+    for name, expression in found:
+        assert eval(expression.replace("ULL", "")) == getattr(constants, name), name
 
 
 @pytest.mark.parametrize("name", KERNELS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from collections.abc import Iterator
 import pytest
 from emitters import COUNT, LAST, SUM, Drain, ring_map
 from interrupts import interrupt_everywhere
+from object_builder import built_path
 from test_ringbuf import Fault, in_child, resources
 
+import pybpf
 from pybpf import syscall
 from pybpf.errors import BPFError, ClosedError
 from pybpf.events import UserRingBuffer, userring, waiting
@@ -363,3 +366,27 @@ def test_refusals_leave_nothing_behind(drain: Drain) -> None:
             ring.write(b"12345678")
         assert drain.run() == 1
     assert resources() == before
+
+
+# With the headers of pybpf's kernels.
+
+
+@needs_root
+@pytest.mark.kernel
+def test_a_program_in_c_takes_requests_and_answers() -> None:
+    Drain().close()  # skips where there are no user ring buffers
+    obj = pybpf.load(built_path("load_requests.bpf.c", sys.byteorder))
+    with obj, UserRingBuffer(obj.maps["requests"]) as ring, obj.maps["answers"].reader() as answers:
+        for number in range(3):
+            ring.write(struct.pack("QII", number, 0, 0))
+        ring.write(b"short")
+        assert obj.programs["drain"].test_run(bytes(64)).retval == 4
+        assert answers.poll(1) == [(0, 0), (2, 24), (4, 48)]
+        assert obj.globals["short_ones"] == 1
+        assert answers.lost == 0
+        for _ in range(2):
+            for number in range(150):
+                ring.write(struct.pack("QII", number, 0, 0), timeout=0)
+            obj.programs["drain"].test_run(bytes(64))
+        assert len(answers.consume()) == answers.size // 24
+        assert answers.lost == 300 - answers.size // 24
