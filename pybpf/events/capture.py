@@ -24,14 +24,14 @@ The file is a header and blocks, every number of theirs little-endian:
 | 1 | INFO | JSON: kernel, machine, when |
 | 2 | BTF | u32 number, u32 number of its base or 0, the type information |
 | 3 | SOURCE | JSON: number, name, kind, BTF number, type id |
-| 4 | RECORDS | u32 source, u32 count, u32 flags, u32 size, u32 stride, u32 0, u64 nanoseconds of real time; see below |
+| 4 | RECORDS | u32 source, u32 count, u32 flags, u32 size, u32 stride, u32 CPU, u64 ns of real time; see below |
 | 5 | END | JSON: what was read and lost of each source while it was recorded |
 
 RECORDS go on with ``u32 type id`` for each record if the flag 2 is set (a buffer of several types), then with ``u32
 size`` for each record unless the flag 1 is set, and end with the payloads: one behind the other, or with the flag 1
-all of the same `size` and `stride` bytes apart. A BTF and a SOURCE come before what refers to them. A buffer whose
-records get another type goes on as another source of the same name. Blocks of other kinds are to be skipped. A file
-without END was not closed: it is good up to its last whole block.
+all of the same `size` and `stride` bytes apart. The CPU that sent them counts from 1; 0 is none. A BTF and a SOURCE
+come before what refers to them. A buffer whose records get another type goes on as another source of the same name.
+Blocks of other kinds are to be skipped. A file without END was not closed: it is good up to its last whole block.
 """
 
 from __future__ import annotations
@@ -166,7 +166,8 @@ class Capture:
     def _add_records(self, number: int, batch: Batch, types: Iterable[int] | None) -> None:
         flags = (UNIFORM if batch.stride else 0) | (0 if types is None else TYPED)
         size = batch.shortest if batch.stride else 0
-        head = RECORDS_HEADER.pack(number, len(batch), flags, size or 0, batch.stride, 0, time_ns())
+        cpu = 0 if batch.cpu is None else batch.cpu + 1
+        head = RECORDS_HEADER.pack(number, len(batch), flags, size or 0, batch.stride, cpu, time_ns())
         parts = [head]
         if types is not None:
             parts.append(_u32s(types))

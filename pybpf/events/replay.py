@@ -123,6 +123,7 @@ class Replay:
         totals: what each source read and lost while it was recorded, by name, once the end has been read.
         time_ns: when the event, or the batch, that was given last was taken from the kernel: nanoseconds of real time
             since 1970. Events that were taken together have one time; 0 before the first.
+        cpu: on which CPU it was sent; None when it came through a ring buffer.
 
     Raises:
         OSError: the file cannot be opened or read.
@@ -136,6 +137,7 @@ class Replay:
         self.sources: dict[int, RecordedSource] = {}
         self.totals: dict[str, dict[str, Any]] = {}
         self.time_ns = 0
+        self.cpu: int | None = None
         self._is_complete = False
         self._btfs: dict[int, BTF] = {}
         self._offset = 0
@@ -169,6 +171,7 @@ class Replay:
         """The events as batches of rows and columns, with the name of their source."""
         for source, batch, _ in self._read():
             batch.codec = source.codec
+            batch.cpu = self.cpu
             yield source.name, batch
 
     def _each_by_type(self, source: RecordedSource, batch: Batch, types: array[int]) -> Iterator[Any]:
@@ -298,12 +301,13 @@ class Replay:
     def _records(self, content: bytes) -> tuple[RecordedSource, Batch, array[int] | None]:
         if len(content) < RECORDS_HEADER.size:
             raise self._error("a block of records is too short")
-        number, count, flags, size, stride, reserved, self.time_ns = RECORDS_HEADER.unpack_from(content)
+        number, count, flags, size, stride, cpu, self.time_ns = RECORDS_HEADER.unpack_from(content)
         source = self.sources.get(number)
         if source is None:
             raise self._error(f"records of source {number}, which is not there")
-        if not count or count > len(content) or flags & ~(UNIFORM | TYPED) or reserved:
+        if not count or count > len(content) or flags & ~(UNIFORM | TYPED):
             raise self._error(f"a block of {count} records with flags {flags:#x}")
+        self.cpu = cpu - 1 if cpu else None
         offset = RECORDS_HEADER.size
         types = None
         if flags & TYPED:

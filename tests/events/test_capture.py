@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from affinity import on_cpu
 from emitters import SIZE, Emitter, mixed_ring, output_ring, perf, uniform_ring
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -278,7 +279,6 @@ def run_block(*head: int, content: bytes = bytes(44)) -> bytes:
         (run_block(2, 3, 1, 12, 16, 0, 0), "records of source 2"),
         (run_block(1, 0, 1, 12, 16, 0, 0), "0 records"),
         (run_block(1, 3, 4, 12, 16, 0, 0), "flags 0x4"),
-        (run_block(1, 3, 1, 12, 16, 9, 0), "a block of 3 records"),
         (run_block(1, 4, 1, 12, 16, 0, 0), "4 records of 12 bytes every 16"),
         (run_block(1, 1, 1, 0, 0xFFFFFFFF, 0, 0), "1 records of 0 bytes"),
         (run_block(1, 3, 1, 12, 12, 0, 0), "3 records of 12 bytes every 12"),
@@ -407,6 +407,24 @@ class TestRecording:
             end = time.time_ns()
         with Replay(tmp_path / "x") as replay:
             assert [start <= replay.time_ns <= end for _ in replay] == [True, True]
+
+    def test_on_which_cpu_it_was_sent(self, tmp_path: Path) -> None:
+        cpus = sorted(os.sched_getaffinity(0))
+        with (
+            perf() as emitter,
+            PerfBuffer(emitter, decode=number, with_cpu=True) as buffer,
+            buffer.record(tmp_path / "x"),
+        ):
+            for cpu in (*cpus, cpus[0]):
+                with on_cpu(cpu):
+                    emitter.run(2)
+                assert [one for one, _ in buffer.consume()] == [cpu, cpu]
+        sent = [cpu for cpu in (*cpus, cpus[0]) for _ in range(2)]
+        with Replay(tmp_path / "x") as replay:
+            assert replay.cpu is None
+            assert [(number(value), replay.cpu) for _, value in replay] == list(enumerate(sent))
+        with Replay(tmp_path / "x") as replay:
+            assert [batch.cpu for _, batch in replay.batches() for _ in batch] == sent
 
     def test_several_sources(self, tmp_path: Path, one_cpu: int) -> None:
         path = tmp_path / "x.bpfcap"
