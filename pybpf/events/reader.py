@@ -82,7 +82,7 @@ class EventReader(EventSource):
             self.close()
 
     def record(self, path: str | os.PathLike[str]) -> Capture:
-        """Write what is read from now on into a file as well, until the result is closed; see `pybpf.events.Replay`.
+        """Write what is taken from the kernel into a file as well, until the result is closed; see `Capture`.
 
         Raises OSError; ValueError when a source is being recorded already; ClosedError.
         """

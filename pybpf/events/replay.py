@@ -320,7 +320,7 @@ class Replay:
         sizes, offset = self._u32s(content, offset, count)
         if sum(sizes) != len(content) - offset:
             raise self._error(f"{sum(sizes)} bytes of records in {len(content) - offset}")
-        starts = array("Q", accumulate(sizes, initial=offset))
+        starts = array("I", accumulate(sizes, initial=offset))
         starts.pop()  # the end
         return source, Batch(content, starts, sizes), types
 

@@ -387,7 +387,9 @@ class RecordSource(EventSource):
         return self
 
     def record(self, path: str | os.PathLike[str]) -> Capture:
-        """Write what is read from now on into a file as well, until the result is closed; see `pybpf.events.Replay`.
+        """Write what is taken from the kernel into a file as well, until the result is closed.
+
+        `pybpf.events.Replay` reads it. What a loop took before and did not get to is not in it.
 
         Raises OSError; ValueError when it is being recorded already; ClosedError.
         """
@@ -407,7 +409,12 @@ class RecordSource(EventSource):
 
     def types_of(self, batch: Batch) -> list[int] | None:
         """The type id of each record in a buffer of several types, otherwise None."""
-        return None if self._mixture is None else self._mixture.types_of(batch)
+        if self._mixture is None:
+            return None
+        types = self._mixture.types_of(batch)
+        if batch is self._held:  # decode as was chosen now
+            batch.rest = self._values(batch, batch.delivered)
+        return types
 
     def _take(self, batch: Batch) -> None:
         """Called once for each batch that was taken, while its data is there."""

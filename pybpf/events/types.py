@@ -187,14 +187,14 @@ class Mixture:
 
     def __call__(self, record: memoryview) -> Any:
         """The record's value. Raises BTFError for a name that is not there, ValueError for a record too short."""
-        return _value(record, self._chosen(record))
+        chosen = self._chosen(record)
+        return bytes(record) if chosen is None else chosen.decode(record, 0, len(record))
 
     def values(self, batch: Batch, first: int) -> Iterator[Any]:
         """The values of a batch from a record number on, as a decoder of `pybpf.events.batch` gives them."""
         if batch.chosen is None:
-            yield from map(self, batch.views(first))
-        else:
-            yield from map(_value, batch.views(first), batch.chosen[first:])
+            return map(self, batch.views(first))
+        return map(_value, batch.views(first), batch.chosen[first:])
 
     def _chosen(self, record: memoryview) -> RecordCodec | None:
         chosen = self._choose(record)
@@ -228,6 +228,7 @@ class Mixture:
 
 
 def _value(record: memoryview, chosen: Chosen) -> Any:
+    """The value of a record whose type was chosen before."""
     if chosen is None:
         return bytes(record)
     if isinstance(chosen, Exception):
