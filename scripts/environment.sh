@@ -21,8 +21,11 @@ debian_packages() {
         return 1
     fi
     say "installing ${missing[*]}"
-    apt-get update -qq >&2 &&
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    (
+        flock 9 # two scripts at once: apt-get would refuse the second
+        apt-get update -qq >&2 &&
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    ) 9>"${TMPDIR:-/tmp}/pybpf-packages.lock"
 }
 
 # The newest Python from 3.11 on that can make a virtual environment; Debian's own is preferred: it is the quickest.

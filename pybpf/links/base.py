@@ -305,7 +305,8 @@ class PerfLink(Link):
 
     def _release(self) -> None:
         try:
-            if not self._pin_path and not self._is_inherited:
+            # The garbage collector finalizes what refers to each other in any order.
+            if not self._pin_path and not self._is_inherited and not self._perf.closed:
                 self._disable(self._perf)
         finally:
             self._perf.close()

@@ -22,6 +22,7 @@ JUNIT = "/out/junit.xml"
 LEFT_OUT = (
     ".git",
     ".venv",
+    ".free-threaded",
     "venv",
     ".matrix",
     ".hypothesis",
