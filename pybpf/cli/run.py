@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.cli.output import Printer
-    from pybpf.events.source import RecordSource
+    from pybpf.events.records import RecordSource
     from pybpf.links import Links
     from pybpf.object import Object
 

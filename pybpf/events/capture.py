@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     from pybpf.btf.reader import BTF
     from pybpf.events.batch import Batch
-    from pybpf.events.source import RecordSource
+    from pybpf.events.records import RecordSource
 
 MAGIC = b"\x89BPFCAP\n"
 VERSION = 1

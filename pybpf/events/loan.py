@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pybpf.events.batch import Batch
-    from pybpf.events.source import RecordSource
+    from pybpf.events.records import RecordSource
 
 
 class Batches:
@@ -29,7 +29,7 @@ class Batches:
                 batch = self._source.read_batch(None, self._timeout)
             except ClosedError:
                 return
-            if not len(batch):
+            if not batch.starts:
                 return
             yield batch
 
@@ -42,7 +42,7 @@ class Batches:
             await sleep(0)
             try:
                 batch = source.read_batch()
-                if len(batch):
+                if batch.starts:  # no len(), behind which a signal handler could raise
                     yield batch
                 elif not await source.readable(lambda: source.available > 0):
                     await sleep(PAUSE)
@@ -55,23 +55,26 @@ class Loan:
 
     For the time of the block its thread is inside the source, holding its lock: closing the source from elsewhere
     takes effect at the end of the block, so the views of the batch never lead to memory that is unmapped.
+
+    Attributes:
+        is_lent: whether the source has lent it a batch and not got it back.
     """
 
-    __slots__ = ("_batch", "_limit", "_source")
+    __slots__ = ("__weakref__", "_limit", "_source", "is_lent")
 
     def __init__(self, source: RecordSource, limit: int) -> None:
         self._source = source
         self._limit = limit
-        self._batch: Batch | None = None
+        self.is_lent = False
 
     def __enter__(self) -> Batch:
         """Raises ClosedError, and RuntimeError after fork() or inside another read of this thread."""
-        self._batch = self._source.lend(self._limit)
-        return self._batch
+        return self._source.lend(self, self._limit)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        batch, self._batch = self._batch, None
-        if batch is not None:
-            self._source.end_loan(batch)
+        if self.is_lent:
+            self.is_lent = False
+            self._source.loan_is_over = True
+            self._source.end_loan()

@@ -6,26 +6,34 @@ Rules of this module:
 * A value is held until no earlier one can come any more: programs take the time first and write the record a moment
   later, so `hold` seconds after everything was read, all that is not newer than what was seen then is there.
 * A value that comes still later is delivered at once, and counted as `late`.
+* While what is due has not been fetched, no more is read: what does not fit then is lost in the kernel's buffer, which
+  counts it, and does not fill our memory. So about what comes in `hold` seconds, and what the buffers hold, is held.
+* The rules of `source` for signal handlers hold here.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import deque
+from math import inf
 from operator import itemgetter
 from time import monotonic
 
 from pybpf.errors import ClosedError
-from pybpf.events.source import EventSource
+from pybpf.events.source import ALL, EventSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
     from typing import Any
 
+    from pybpf.events.capture import Capture
+
 DEFAULT_HOLD = 0.01
 """Seconds. The kernel's interrupts and preemption between taking the time and writing are far shorter."""
-_ALL = 1 << 30
+_KEY = itemgetter(0)
+_VALUE = itemgetter(1)
 
 
 class OrderedReader(EventSource):
@@ -33,7 +41,7 @@ class OrderedReader(EventSource):
 
     Args:
         source: a reader. It belongs to the ordered reader, which closes it.
-        key: gives the number that a value is ordered by.
+        key: gives the number that a value is ordered by, or anything else that can be compared.
         hold: seconds that a value is held back.
 
     Whoever watches `fileno()` in a loop of his own calls `consume()` also `hold` seconds after the last readiness.
@@ -42,8 +50,8 @@ class OrderedReader(EventSource):
     __slots__ = ("_bound", "_hold", "_key", "_late", "_marks", "_pending", "source")
 
     def __init__(self, source: EventSource, key: Callable[[Any], Any], hold: float = DEFAULT_HOLD) -> None:
-        if hold < 0:
-            raise ValueError(f"hold must not be negative, not {hold}")
+        if not 0 <= hold < inf:
+            raise ValueError(f"hold must be a number of seconds and not negative, not {hold}")
         self.source = source
         self._key = key
         self._hold = hold
@@ -76,46 +84,98 @@ class OrderedReader(EventSource):
     def _due(self) -> float | None:
         return max(self._marks[0][0] - monotonic(), 0.0) if self._marks else None
 
+    @property
+    def lost(self) -> Any:
+        """The `lost` of the source."""
+        return self.source.lost
+
+    def statistics(self) -> dict[str, Any]:
+        """The `statistics()` of the source. What is held counts as read."""
+        return self.source.statistics()
+
+    def record(self, path: str | os.PathLike[str]) -> Capture:
+        """Record what the source reads, in the order in which it reads it; see `record()` of the source."""
+        return self.source.record(path)
+
     def _collect(self, values: list[Any], limit: int) -> bool:
-        moved = self._read()
-        now = monotonic()
-        while self._marks and self._marks[0][0] <= now:
-            self._bound = self._marks.popleft()[1]
-        if self.source.closed:
-            count = len(self._pending)  # no earlier value can come, because none comes at all
-        elif self._bound is None:
-            count = 0
-        else:
-            count = bisect_right(self._pending, self._bound, key=itemgetter(0))
-        count = min(count, limit - len(values))
-        values.extend(map(itemgetter(1), self._pending[:count]))
+        room = limit - len(values)
+        moved = False
+        if self._count_due() < room:
+            now = monotonic()  # before reading: what was written by then is there afterwards
+            moved = self._read()
+            while self._marks and self._marks[0][0] <= now:
+                self._bound = self._marks[0][1]
+                del self._marks[0]
+        count = min(self._count_due(), room)
+        due = list(map(_VALUE, self._pending[:count]))
+        values += due
         del self._pending[:count]
         if self.source.closed and not values:
             self.close()
         return moved
 
+    def _count_due(self) -> int:
+        if self.source.closed:
+            return len(self._pending)  # no earlier value can come, because none comes at all
+        return 0 if self._bound is None else bisect_right(self._pending, self._bound, key=_KEY)
+
     def _read(self) -> bool:
-        """Take all that is there. A value whose key cannot be had raises, and counts as read."""
+        """Take all that is there. A value that has no key, or none that can be compared, counts as read."""
+        taken: list[Any] = []
+        moved = False
         try:
-            taken, moved = self.source.take(_ALL)
+            moved = self.source.take(taken, ALL)
+            if taken:
+                self._hold_back(taken)
+            taken = []
         except ClosedError:
-            return False
-        if not taken:
-            return moved
-        entries = []
-        failure: Exception | None = None
+            pass
+        finally:
+            self.source.put_back(taken)
+        if self._errors:
+            raise self._errors.popleft()
+        return moved
+
+    def _hold_back(self, taken: list[Any]) -> None:
+        entries: list[tuple[Any, Any]] = []
+        errors: list[Exception] = []
+        late = 0
         for value in taken:
             try:
-                entries.append((self._key(value), value))
+                key = self._key(value)
+                if not key <= key:
+                    raise ValueError(f"{key!r} has no place in an order")
+                late += self._bound is not None and key < self._bound
+                entries.append((key, value))
             except Exception as error:
-                failure = error
-        if entries:
-            self._late += self._bound is not None and sum(entry[0] < self._bound for entry in entries)
-            self._pending.extend(entries)
-            self._pending.sort(key=itemgetter(0))  # stable, and quick because it joins sorted runs
-            latest = self._pending[-1][0]
-            mark = latest if self._bound is None else max(latest, self._bound)
-            self._marks.append((monotonic() + self._hold, mark))
-        if failure is not None:
-            raise failure
-        return moved
+                errors.append(_of_value(error, value))
+        pending = self._merged(entries, errors)
+        marks = []
+        if entries and pending:
+            latest = pending[-1][0]
+            # Without a hold, it is due now.
+            due = monotonic() + self._hold if self._hold else 0.0
+            marks.append((due, latest if self._bound is None else max(latest, self._bound)))
+        self._pending = pending
+        self._marks += marks
+        self._late += late
+        self._errors += errors
+
+    def _merged(self, entries: list[tuple[Any, Any]], errors: list[Exception]) -> list[tuple[Any, Any]]:
+        """What is pending with the entries in their places. For those that cannot be compared there is an error."""
+        pending = self._pending + entries
+        try:
+            pending.sort(key=_KEY)  # stable, and quick because it joins sorted runs
+        except Exception:
+            pending = self._pending.copy()
+            for entry in entries:
+                try:
+                    insort(pending, entry, key=_KEY)
+                except Exception as error:
+                    errors.append(_of_value(error, entry[1]))
+        return pending
+
+
+def _of_value(error: Exception, value: Any) -> Exception:
+    error.add_note(f"This was the key of {value!r}.")
+    return error

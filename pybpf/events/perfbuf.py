@@ -32,7 +32,7 @@ from pybpf.constants import (
 from pybpf.errors import BPFError, BPFNotFoundError, kernel_error
 from pybpf.events.pages import Pages
 from pybpf.events.perfring import PerfRing
-from pybpf.events.source import RecordSource
+from pybpf.events.records import RecordSource
 from pybpf.syscall import map_delete_elem, map_info, map_update_elem
 from pybpf.syscall.cpus import cpu_list
 from pybpf.syscall.fd import FD, duplicate

@@ -2,84 +2,129 @@
 
 from __future__ import annotations
 
-import os
 from itertools import repeat
+from select import EPOLLIN
 
 from pybpf.errors import ClosedError
+from pybpf.events.records import RecordSource
 from pybpf.events.source import EventSource
+from pybpf.maps.eventmap import EventMap
+from pybpf.syscall.fd import FD, duplicate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
     from typing import Any
 
     from pybpf.events.capture import Capture
-    from pybpf.events.source import RecordSource
 
 
 class EventReader(EventSource):
     """Reads several ring buffers and perf buffers; its values are pairs ``(name, value)``.
 
     Args:
-        sources: the readers by name. They belong to the event reader, which closes them.
+        sources: readers by name. They belong to the event reader, which closes them. Of a map it opens a reader.
 
     A source that is closed by itself is left out from then on; when none is left, the event reader closes. Between
     sources there is no order.
+
+    Raises TypeError for other sources, ClosedError for one that is closed. Those that were given stay open then.
     """
 
-    __slots__ = ("_order", "_watched", "sources")
+    __slots__ = ("_turn", "_watched", "sources")
 
-    def __init__(self, sources: Mapping[str, RecordSource]) -> None:
+    def __init__(self, sources: Mapping[str, RecordSource | EventMap]) -> None:
+        if not hasattr(sources, "items"):
+            raise TypeError(f"an event reader takes a dict of sources by name, not {type(sources).__name__}")
         if not sources:
             raise ValueError("an event reader needs at least one source")
-        self.sources = dict(sources)
-        self._order = list(self.sources)
+        self.sources: dict[str, RecordSource] = {}
+        self._turn = 0
         # Duplicates, so that a source that closes can still be taken out of the epoll set.
-        self._watched: dict[str, int] = {}
+        self._watched: dict[str, FD] = {}
+        super().__init__(())
         try:
-            for name, source in self.sources.items():
-                self._watched[name] = os.dup(source.fileno())
-            super().__init__(self._watched.values())
+            for name, source in sources.items():
+                self.add(name, source)
         except BaseException:
-            self._unwatch()
+            # What the caller has made stays his.
+            self.sources = {name: source for name, source in self.sources.items() if source is not sources[name]}
+            self.close()
             raise
 
-    def _unwatch(self) -> None:
-        while self._watched:
-            os.close(self._watched.popitem()[1])
+    def add(self, name: str, source: RecordSource | EventMap) -> None:
+        """Read this one as well from now on. A recording that has begun does not have it.
+
+        Raises ClosedError when this or the source is closed; ValueError when there is one of that name; TypeError.
+        """
+        if isinstance(source, EventMap):
+            reader = source.reader()
+            try:
+                self._add(name, reader)
+            except BaseException:
+                reader.close()
+                raise
+        elif isinstance(source, RecordSource):
+            self._add(name, source)
+        else:
+            raise TypeError(f"{name!r}: an event reader takes ring and perf buffers, not {type(source).__name__}")
+
+    def _add(self, name: str, source: RecordSource) -> None:
+        self._check()
+        with self._lock:
+            if name in self._watched:
+                raise ValueError(f"there is a source {name!r} already")
+            watched = FD(duplicate(source))
+            try:
+                self._epoll.register(watched.fileno(), EPOLLIN)
+                self.sources = {**self.sources, name: source}
+                self._watched[name] = watched
+            except BaseException:
+                watched.close()
+                raise
 
     def _release(self, inherited: bool) -> None:
-        self._unwatch()
+        for watched in self._watched.values():
+            watched.close()
         for source in self.sources.values():
             source.close()
 
     def _collect(self, values: list[Any], limit: int) -> bool:
         moved = False
-        for _ in range(len(self._order)):
+        names = list(self._watched)
+        first = self._turn % (len(names) or 1)
+        for name in names[first:] + names[:first]:
             if len(values) >= limit:
                 break
-            name = self._order.pop(0)
-            self._order.append(name)
+            self._turn += 1
+            some: list[Any] = []
+            source = self.sources[name]
             try:
-                some, did = self.sources[name].take(limit - len(values))
+                moved |= source.take(some, limit - len(values))
+                pairs = zip(repeat(name), some)
+                values += pairs
+                some = []
             except ClosedError:
                 self._leave_out(name)
-                continue
             except Exception as error:
                 error.add_note(f"This was an event of {name!r}.")
                 raise
-            values.extend(zip(repeat(name), some))
-            moved |= did
+            finally:
+                source.put_back(some)
+        if not self._watched:
+            self.close()
         return moved
 
     def _leave_out(self, name: str) -> None:
         """Forget a source that is closed."""
-        self._order.remove(name)
-        fd = self._watched.pop(name)
-        self._epoll.unregister(fd)
-        os.close(fd)
-        if not self._watched:
-            self.close()
+        watched = self._watched[name]
+        try:
+            self._epoll.unregister(watched.fileno())
+        except (ClosedError, FileNotFoundError):  # a signal handler raised here before
+            pass
+        watched.close()
+        del self._watched[name]
 
     def record(self, path: str | os.PathLike[str]) -> Capture:
         """Write what is taken from the kernel into a file as well, until the result is closed; see `Capture`.
@@ -92,8 +137,14 @@ class EventReader(EventSource):
         return Capture(path, {name: source for name, source in self.sources.items() if not source.closed})
 
     def _member(self, name: str) -> Callable[[Any], Any]:
-        member = super()._member(name)
-        return lambda pair: member(pair[1])
+        members = {source_name: source._member(name) for source_name, source in self.sources.items()}
+
+        def member(pair: tuple[str, Any]) -> Any:
+            if pair[0] not in members:
+                members[pair[0]] = self.sources[pair[0]]._member(name)
+            return members[pair[0]](pair[1])
+
+        return member
 
     def __repr__(self) -> str:
         state = "closed" if self._closing else ", ".join(repr(source) for source in self.sources.values())

@@ -14,8 +14,8 @@ from mmap import PAGESIZE
 
 from pybpf.constants import BPF_F_RB_OVERWRITE, BPF_MAP_TYPE_RINGBUF
 from pybpf.events.pages import Pages, position_format
+from pybpf.events.records import RecordSource
 from pybpf.events.ring import OverwriteRing, Ring
-from pybpf.events.source import RecordSource
 from pybpf.maps.base import Map
 from pybpf.syscall import FD, duplicate
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.btf.codec import Codec
+    from pybpf.btf.composites import Field
     from pybpf.events.batch import Batch
 
 
@@ -85,15 +86,22 @@ def _check_sizes(batch: Batch, size: int, name: object) -> None:
 
 def _member(codec: Codec, path: str) -> tuple[Codec, int]:
     """The codec of a member and its byte offset. Raises KeyError."""
-    offset = 0
+    fields = [field for _, field in members(codec, path)]
+    return fields[-1].codec, sum(field.offset for field in fields)
+
+
+def members(codec: Codec, path: str) -> list[tuple[str, Field]]:
+    """The members that lead to the one of that path: each one's name in Python, and its field. Raises KeyError."""
+    found = []
     for name in path.split("."):
         number = codec.c_names.get(name) if isinstance(codec, CompositeCodec) else None
         if number is None:
             raise KeyError(f"{codec.c_name} has no member {name!r}")
         assert isinstance(codec, CompositeCodec)
         field = codec.fields[number]
-        codec, offset = field.codec, offset + field.offset
-    return codec, offset
+        found.append((codec.names[number], field))
+        codec = field.codec
+    return found
 
 
 def _column(batch: Batch, codec: Codec, offset: int) -> Sequence[Any]:

@@ -17,6 +17,7 @@ from select import EPOLLIN, POLLIN, epoll
 from select import poll as select_poll
 
 from pybpf.errors import ClosedError
+from pybpf.syscall.fd import FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,32 +37,30 @@ event."""
 class Waitable:
     """Something that can be waited for, closed from another thread, and must not be used after fork()."""
 
-    __slots__ = ("__weakref__", "_closing", "_epoll", "_inside", "_pid", "_unclosed", "_unreleased", "_wakeup")
+    __slots__ = ("__weakref__", "_closing", "_epoll", "_inside", "_pid", "_unreleased", "_wakeup")
 
-    # The three lists are sets of tokens: append and pop are atomic, need no lock and are safe in signal handlers.
+    # The two lists are sets of tokens: append and pop are atomic, need no lock and are safe in signal handlers.
     # An append is the first thing inside its `try`, where no signal handler can run before it.
 
     def __init__(self, watched: Iterable[int], events: int) -> None:
         """`watched` are the descriptors to wait for, `events` what of them: EPOLLIN or EPOLLOUT."""
         self._closing = False
         self._inside: list[None] = []
-        self._unclosed: list[None] = []
         self._unreleased: list[None] = []
         self._pid = os.getpid()
-        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wakeup = FD(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         try:
             self._epoll = epoll()
             try:
-                self._epoll.register(self._wakeup, EPOLLIN)
+                self._epoll.register(self._wakeup.fileno(), EPOLLIN)
                 for fd in watched:
                     self._epoll.register(fd, events)
             except BaseException:
                 self._epoll.close()
                 raise
         except BaseException:
-            os.close(self._wakeup)
+            self._wakeup.close()
             raise
-        self._unclosed.append(None)
         self._unreleased.append(None)
 
     def _release(self, inherited: bool) -> None:
@@ -77,19 +76,19 @@ class Waitable:
         """Let go of the buffer. May be called twice, from any thread and from a signal handler.
 
         Threads and tasks that wait are woken: loops over events end, other calls raise ClosedError. Records still
-        in the kernel's buffer stay there; values that were read but not delivered are dropped.
+        in the kernel's buffer stay there; values that were read but not delivered are dropped. When a signal handler
+        raises meanwhile, calling it again does what is left to do.
         """
-        try:
-            self._unclosed.pop()
-        except IndexError:
-            return
-        if os.getpid() != self._pid:
+        mine = os.getpid() == self._pid
+        if not mine:
             self._inside.clear()  # the parent's threads, which are not in this process
         try:
             self._inside.append(None)
-            self._closing = True
-            if os.getpid() == self._pid:
-                os.eventfd_write(self._wakeup, 1)
+            if not self._closing:  # so nobody has let go, and nobody will while we are inside
+                wakeup = self._wakeup.fileno()
+                self._closing = True
+                if mine:
+                    os.eventfd_write(wakeup, 1)
         finally:
             self._inside.pop()
             self._settle()
@@ -125,11 +124,20 @@ class Waitable:
             self._unreleased.pop()
         except IndexError:
             return
+        except BaseException:  # a signal handler raised: closing again goes on
+            self._unreleased.append(None)
+            raise
         try:
-            self._release(os.getpid() != self._pid)
-        finally:
-            self._epoll.close()
-            os.close(self._wakeup)
+            try:
+                self._release(os.getpid() != self._pid)
+            finally:
+                self._epoll.close()
+                self._wakeup.close()
+        except Exception:
+            raise
+        except BaseException:
+            self._unreleased.append(None)
+            raise
 
     def _wait(self, timeout: float | None) -> bool:
         """Wait for readiness, at most `timeout` seconds; false when that time, or the longest at once, is over."""
@@ -142,7 +150,7 @@ class Waitable:
     def _pause(self, seconds: float) -> None:
         """Wait for nothing but `close()`."""
         closing = select_poll()
-        closing.register(self._wakeup, POLLIN)
+        closing.register(self._wakeup.fileno(), POLLIN)
         closing.poll(1000 * seconds)
         if self._closing:
             raise ClosedError(f"{self!r} was closed")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pybpf.events.batch import Batch
     from pybpf.events.capture import Capture
     from pybpf.events.loan import Batches, Loan
-    from pybpf.events.source import RecordSource
+    from pybpf.events.records import RecordSource
     from pybpf.maps.declared import Declared
     from pybpf.syscall import FD
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import select
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from emitters import SIZE, Emitter, output_ring, perf, uniform_ring
@@ -136,6 +140,82 @@ def test_a_key_that_fails_loses_that_value_only() -> None:
         assert ordered.poll(1) == [0, 1, 2, 4, 5]
 
 
+@pytest.mark.parametrize("bad", [None, float("nan"), "three"])
+def test_a_key_that_cannot_be_compared_loses_that_value_only(bad: Any) -> None:
+    keys = {3: bad, 4: bad}
+    with (
+        uniform_ring() as emitter,
+        RingBuffer(emitter, decode=number).in_order(lambda value: keys.get(value, value), 0) as ordered,
+    ):
+        emitter.run(6)
+        received: list[int] = []
+        notes: list[str] = []
+        for _ in range(4):
+            try:
+                received += ordered.consume()
+            except (TypeError, ValueError) as error:
+                notes += error.__notes__
+        assert received == [0, 1, 2, 5]
+        assert notes == ["This was the key of 3.", "This was the key of 4."]
+        emitter.run(2)
+        assert ordered.poll(1) == [6, 7]
+
+
+def test_a_member_that_the_type_has_not_is_told_at_once() -> None:
+    btf = event_btf()
+    with uniform_ring() as emitter, RingBuffer(emitter, decode=codec(btf, btf.find("event").id)) as ring:
+        with pytest.raises(KeyError, match="struct event has no member 'time'"):
+            ring.in_order("time")
+        with EventReader({"one": ring}) as reader, pytest.raises(KeyError, match="has no member 'time'"):
+            reader.in_order("time")
+
+
+def test_what_is_not_fetched_stays_in_the_buffer() -> None:
+    """Behind a slow consumer the buffer loses events and counts them; the reader does not hold ever more."""
+    with uniform_ring(4096) as emitter, RingBuffer(emitter, decode=number).in_order(identity, 0) as ordered:
+        received: list[int] = []
+        for _ in range(50):
+            emitter.run(100)
+            received += ordered.consume(1)
+            assert ordered.held <= 2 * 4096 // 24
+        assert emitter.dropped > 3000
+        while values := ordered.consume():
+            received += values
+        assert received == list(range(emitter.produced))
+
+
+def test_losses_statistics_and_recordings_are_those_of_the_source(emitter: Emitter, tmp_path: Path) -> None:
+    with PerfBuffer(emitter, decode=number).in_order(identity, 0) as ordered:
+        with ordered.record(tmp_path / "x.bpfcap") as capture:
+            emitter.run(3)
+            assert ordered.poll(1) == [0, 1, 2]
+            assert capture.records == 3
+        assert ordered.lost == 0
+        assert ordered.statistics()["records"] == 3
+
+
+@pytest.mark.filterwarnings("ignore:unclosed")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_forgotten_one_touches_no_other_descriptor() -> None:
+    """The garbage collector ends the source first, and its numbers may belong to somebody else by then."""
+    files: list[Any] = []
+
+    class Opens:
+        def __del__(self) -> None:
+            files.extend(tempfile.TemporaryFile(buffering=0) for _ in range(8))  # noqa: SIM115 - closed below
+
+    with uniform_ring() as emitter:
+        source = RingBuffer(emitter)
+        knot: list[Any] = [source, Opens(), source.in_order(identity)]
+        knot.append(knot)
+        del knot, source
+        gc.collect()
+        assert len(files) == 8
+        for file in files:
+            assert os.fstat(file.fileno()).st_size == 0
+            file.close()
+
+
 def test_async(emitter: Emitter, ordered: OrderedReader) -> None:
     async def read(count: int) -> list[int]:
         received: list[int] = []
@@ -204,5 +284,8 @@ def test_a_foreign_loop(emitter: Emitter, ordered: OrderedReader) -> None:
 
 
 def test_wrong_arguments(emitter: Emitter) -> None:
-    with PerfBuffer(emitter) as buffer, pytest.raises(ValueError, match="hold must not be negative"):
+    with (
+        PerfBuffer(emitter) as buffer,
+        pytest.raises(ValueError, match="not negative, not -1"),
+    ):
         buffer.in_order(identity, -1)

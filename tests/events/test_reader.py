@@ -15,6 +15,7 @@ from test_ringbuf import event_btf, in_child, number, resources
 from pybpf.btf.codec import codec
 from pybpf.errors import ClosedError
 from pybpf.events import EventReader, PerfBuffer, RingBuffer
+from pybpf.maps import RingBufferMap
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")]
 
@@ -116,6 +117,42 @@ def test_a_source_that_closes_is_left_out(emitters: dict[str, Emitter], reader: 
     with pytest.raises(ClosedError):
         reader.poll(1)
     assert reader.closed and not reader._unreleased
+
+
+def test_a_source_that_comes_later(emitters: dict[str, Emitter]) -> None:
+    with EventReader({"one": RingBuffer(emitters["one"], decode=number)}) as reader:
+        emitters["two"].run(2)
+        timer = threading.Timer(0.02, lambda: reader.add("two", RingBuffer(emitters["two"], decode=number)))
+        timer.start()
+        assert reader.poll(10) == [("two", 0), ("two", 1)]
+        timer.join()
+        emitters["one"].run()
+        assert reader.poll(1) == [("one", 0)]
+        assert reader.lost == {"one": None, "two": None}
+        with RingBuffer(emitters["one"]) as other, pytest.raises(ValueError, match="a source 'two' already"):
+            reader.add("two", other)
+
+
+def test_of_a_map_it_opens_a_reader() -> None:
+    with RingBufferMap(max_entries=4096, name="events") as events:
+        before = resources()
+        with EventReader({"events": events}) as reader:
+            assert reader.poll(0) == []
+            assert reader.sources["events"].name == "events"  # type: ignore[attr-defined]
+        assert events.consume() == []
+        events._events.close()
+        with pytest.raises(TypeError, match="'other': an event reader takes ring and perf buffers, not list"):
+            EventReader({"events": events, "other": []})  # type: ignore[dict-item]
+        assert resources() == before
+
+
+def test_what_is_no_source_is_refused_and_stays_open(emitters: dict[str, Emitter]) -> None:
+    with RingBuffer(emitters["one"]) as ring, RingBuffer(emitters["two"]).in_order(lambda value: value) as ordered:
+        with pytest.raises(TypeError, match="takes a dict of sources by name, not list"):
+            EventReader([ring])  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="not OrderedReader"):
+            EventReader({"one": ring, "two": ordered})  # type: ignore[dict-item]
+        assert ring.consume() == ordered.consume() == []
 
 
 def test_closing_closes_all(reader: EventReader) -> None:
