@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import errno
 import os
+from _thread import RLock
+from select import EPOLLIN
+from time import monotonic
 
 from pybpf import tracefs
 from pybpf.errors import ClosedError, kernel_error
+from pybpf.events.waiting import Waitable
+from pybpf.syscall.fd import FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 EVENT = "events/bpf_trace/bpf_trace_printk/enable"
 MARK = ": bpf_trace_printk: "
@@ -65,91 +69,99 @@ def parse(line: str) -> TraceLine | None:
     return TraceLine(text, name.strip(), int(pid), int(cpu))
 
 
-class TraceLog:
+class TraceLog(Waitable):
     """Lines that programs write from now on. A context manager; iterate over it, or `poll()` it.
 
-    Needs root and tracefs (Linux 5.9).
+    Needs root and tracefs (Linux 5.9). Threads may share it, each line goes to one of them; `close()` wakes those that
+    wait. A child made by fork() may only close it.
 
     Raises:
         BPFNotFoundError: tracefs is not mounted, or the kernel has no such trace event.
         BPFPermissionError: it is closed to this process.
     """
 
+    __slots__ = ("_lock", "_path", "_pipe", "_rest")
+
     def __init__(self) -> None:
         root = tracefs.root()
         self._path = f"{root}/instances/pybpf_{os.getpid()}_{id(self):x}"
-        self._fd = -1
+        self._pipe: FD | None = None
         self._rest = b""
-        self._pid = os.getpid()
+        self._lock = RLock()
         try:
             os.mkdir(self._path)
             with open(f"{self._path}/{EVENT}", "w") as file:
                 file.write("1")
-            self._fd = os.open(f"{self._path}/trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            self.close()
+            self._pipe = FD(os.open(f"{self._path}/trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            super().__init__((self._pipe.fileno(),), EPOLLIN)
+        except BaseException as error:
+            self._release(False)
+            if not isinstance(error, OSError):
+                raise
             hint = tracefs.refusal_hint() if error.errno in (errno.EPERM, errno.EACCES) else "It takes Linux 5.9"
             raise kernel_error(error.errno or 0, "open", f"trace log in {root}/instances", hint) from error
 
+    def _release(self, inherited: bool) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+        if not inherited:
+            try:
+                os.rmdir(self._path)
+            except OSError:
+                pass
+
     def fileno(self) -> int:
-        """The descriptor to wait for, with select(2) and the like."""
-        if self._fd < 0:
-            raise ClosedError("this trace log is closed")
-        return self._fd
+        """The descriptor to wait for, with select(2) and the like. Raises ClosedError after `close()`."""
+        assert self._pipe is not None
+        return self._pipe.fileno()
 
     def poll(self, timeout: float | None = None) -> list[TraceLine]:
         """The lines that have come.
 
         Args:
             timeout: how long to wait for the first, in seconds; None for ever, 0 not at all.
-        """
-        import select
 
-        fd = self.fileno()
-        waiting = select.poll()
-        waiting.register(fd, select.POLLIN)
-        if not waiting.poll(None if timeout is None else max(0, timeout) * 1000):
-            return []
+        Raises:
+            ClosedError: the log is closed, or was closed by another thread meanwhile.
+            RuntimeError: it was inherited by fork().
+        """
+        deadline = None if timeout is None else monotonic() + timeout
         try:
-            data = self._rest + os.read(fd, CHUNK)
-        except BlockingIOError:
-            return []
-        whole, _, self._rest = data.rpartition(b"\n")
+            self._inside.append(None)
+            self._check()
+            while True:
+                lines = self._read()
+                remaining = None if deadline is None else deadline - monotonic()
+                if lines or (remaining is not None and remaining <= 0):
+                    return lines
+                self._wait(remaining)
+        finally:
+            self._inside.pop()
+            self._settle()
+
+    def _read(self) -> list[TraceLine]:
+        """The lines that are there now."""
+        with self._lock:
+            try:
+                data = self._rest + os.read(self.fileno(), CHUNK)
+            except BlockingIOError:
+                return []
+            whole, _, self._rest = data.rpartition(b"\n")
         lines = map(parse, whole.decode("utf-8", "replace").splitlines())
         return [line for line in lines if line is not None]
 
     def __iter__(self) -> Iterator[TraceLine]:
-        """Every line, for ever."""
-        from pybpf.events.waiting import SIGNAL_WAIT
+        """Every line, until the log is closed."""
+        self._check()
+        return self._iterate()
 
-        while True:
-            yield from self.poll(SIGNAL_WAIT)
-
-    def close(self) -> None:
-        """Stop listening, and remove the instance. May be called twice."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-        if self._pid == os.getpid():  # a forked child leaves the parent's instance alone
+    def _iterate(self) -> Iterator[TraceLine]:
+        while not self._closing:
             try:
-                os.rmdir(self._path)
-            except OSError:
-                pass
-
-    def __enter__(self) -> TraceLog:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            from _warnings import warn
-
-            warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2)
-            self.close()
+                lines = self.poll()
+            except ClosedError:
+                return
+            yield from lines
 
     def __repr__(self) -> str:
-        return f"<TraceLog {self._path}{' (closed)' if self._fd < 0 else ''}>"
+        return f"<TraceLog {self._path}{' (closed)' if self._closing else ''}>"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from threads import run_all
 
 import pybpf
 from pybpf import tracefs
@@ -118,3 +122,67 @@ def test_a_forked_child_leaves_the_parents_log_alone() -> None:
         os.waitpid(pid, 0)
         assert len(instances()) == 1
         log.poll(0)
+
+
+@needs_root
+@pytest.mark.kernel
+def test_closing_wakes_who_waits() -> None:
+    def poll() -> None:
+        while True:
+            log.poll()
+
+    def close() -> None:
+        time.sleep(0.2)
+        log.close()
+
+    with TraceLog() as log:
+        raised = run_all(poll, poll, lambda: list(log), close, patience=10)  # the loop just ends
+    assert [type(error) for error in raised] == [ClosedError, ClosedError]
+    assert not instances()
+    with pytest.raises(ClosedError):
+        iter(log)
+
+
+@needs_root
+@pytest.mark.kernel
+def test_a_signal_handler_may_close_it() -> None:
+    log = TraceLog()
+    before = signal.signal(signal.SIGUSR1, lambda *_: log.close())
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGUSR1))
+    try:
+        timer.start()
+        with pytest.raises(ClosedError):
+            while True:
+                log.poll()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert not instances()
+
+
+@needs_root
+@pytest.mark.kernel
+def test_a_forked_child_may_only_close_it() -> None:
+    with TraceLog() as log:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                log.poll(0)
+            except RuntimeError:
+                log.close()
+                os._exit(7)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        log.poll(0)
+
+
+@needs_root
+@pytest.mark.kernel
+def test_time_is_kept() -> None:
+    with TraceLog() as log:
+        log.poll(0)
+        start = time.monotonic()
+        lines = log.poll(0.6)  # more than the main thread waits at once
+        assert lines or time.monotonic() - start >= 0.6

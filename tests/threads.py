@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 
 
-def run_all(*functions: Callable[[], object]) -> list[BaseException]:
-    """Run each in a thread of its own; what they raised."""
+def run_all(*functions: Callable[[], object], patience: float = 300) -> list[BaseException]:
+    """Run each in a thread of its own; what they raised. They have so many seconds to end."""
     raised: list[BaseException] = []
 
     def guarded(function: Callable[[], object]) -> None:
@@ -16,9 +16,10 @@ def run_all(*functions: Callable[[], object]) -> list[BaseException]:
         except BaseException as error:
             raised.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(function,)) for function in functions]
+    threads = [threading.Thread(target=guarded, args=(function,), daemon=True) for function in functions]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(patience)
+        assert not thread.is_alive()
     return raised

@@ -14,19 +14,24 @@ Rules of this module:
   the kernel goes on, another thread may have changed it. `proceed()` is no decision about security
   (seccomp_unotify(2)).
 * `fileno()` is for select(2): it is readable when a call waits.
+* Threads may share a listener: each call goes to one of them, and `close()` wakes those that wait.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from _thread import RLock
+from select import EPOLLHUP, EPOLLIN
+from time import monotonic
 
 from pybpf import syscall
-from pybpf.errors import BPFNotFoundError
+from pybpf.errors import BPFNotFoundError, ClosedError
+from pybpf.events.waiting import Waitable
 from pybpf.seccomp import numbers as n
 from pybpf.seccomp.architectures import Architecture, audit_name
 from pybpf.seccomp.rules import errno as errno_action
 from pybpf.syscall import seccomp as door
+from pybpf.syscall.fd import FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +82,7 @@ class Notification:
         self._answer(flags=n.SECCOMP_USER_NOTIF_FLAG_CONTINUE)
 
     def _answer(self, value: int = 0, error: int = 0, flags: int = 0) -> None:
-        door.seccomp_respond(self._listener, self.id, value, error, flags)
+        door.seccomp_respond(self._listener.fd, self.id, value, error, flags)
         self.answered = True
 
     def add_descriptor(
@@ -99,7 +104,7 @@ class Notification:
             n.SECCOMP_ADDFD_FLAG_SEND if respond else 0
         )
         result = door.seccomp_add_descriptor(
-            self._listener,
+            self._listener.fd,
             self.id,
             source,
             flags=flags,
@@ -111,7 +116,7 @@ class Notification:
 
     def is_valid(self) -> bool:
         """Whether the call still waits: what was read of the process belongs to it only if so."""
-        return door.seccomp_is_valid(self._listener, self.id)
+        return door.seccomp_is_valid(self._listener.fd, self.id)
 
     def read_memory(self, address: int, size: int) -> bytes:
         """Bytes of the process's memory, for example of a path; may be fewer at the end of what is mapped.
@@ -146,10 +151,64 @@ class Notification:
         return f"<Notification {self.name}({', '.join(map(hex, self.arguments))}) of {self.pid}>"
 
 
-class Listener:
-    """Where the calls arrive. It owns the descriptor; close it, or use it in a ``with`` block."""
+class _Wait(Waitable):
+    """One wait for calls. It sees the end of the child too.
 
-    def __init__(self, fd: syscall.FD, child: Child | None = None) -> None:
+    It is made by who waits, not with the listener: then the thread may be under the filter already, which need not
+    allow the calls that this takes.
+    """
+
+    __slots__ = ("_child", "_lease", "_process")
+
+    def __init__(self, listener: FD, child: Child | None) -> None:
+        self._child = child
+        self._process: FD | None = None
+        self._lease = listener.lend()
+        try:
+            watched = [self._lease.number]
+            if child is not None and child.poll() is None:
+                try:
+                    self._process = FD(os.pidfd_open(child.pid))
+                    watched.append(self._process.fileno())
+                except ProcessLookupError:  # another thread has waited for it meanwhile
+                    pass
+            super().__init__(watched, EPOLLIN)
+        except BaseException:
+            self._release(False)
+            raise
+
+    def _release(self, inherited: bool) -> None:
+        self._lease.end()
+        if self._process:
+            self._process.close()
+
+    def events(self, timeout: float | None) -> int:
+        """What is ready of the listener; 0 when time, or the longest at once, is over. Raises ClosedError."""
+        try:
+            self._inside.append(None)
+            self._check()
+            ready = dict(self._epoll.poll(0)) if self._wait(timeout) else {}
+            if self._process and self._process.fileno() in ready:
+                self._epoll.unregister(self._process.fileno())
+                assert self._child is not None
+                self._child.poll()
+            return ready.get(self._lease.number, 0)
+        finally:
+            self._inside.pop()
+            self._settle()
+
+    def __repr__(self) -> str:
+        return f"<Listener {self._lease.number}>"
+
+
+class Listener:
+    """Where the calls arrive. It owns the descriptor; close it, or use it in a ``with`` block.
+
+    Attributes:
+        fd: the descriptor.
+    """
+
+    def __init__(self, fd: FD, child: Child | None = None) -> None:
         """Own a descriptor.
 
         Args:
@@ -157,58 +216,72 @@ class Listener:
             child: who is under the filter, if that is a child of this process. Before Linux 6.11 a child that has ended
                 keeps its filter until it is waited for (commit bfafe5efa975), so `receive()` has to do that.
         """
-        self._fd = fd
+        self.fd = fd
         self._child = child
+        self._waits: set[_Wait] = set()
+        self._taking = RLock()
 
     def fileno(self) -> int:
         """The descriptor's number. Raises `ClosedError` after `close()`."""
-        return self._fd.fileno()
+        return self.fd.fileno()
 
     @property
     def closed(self) -> bool:
-        return self._fd.closed
+        return self.fd.closed
 
     def receive(self, timeout: float | None = None) -> Notification | None:
         """The next call; None after `timeout` seconds without one, or when nobody is left under the filter.
 
         Raises:
-            ClosedError: the listener is closed.
+            ClosedError: the listener is closed, or was closed by another thread meanwhile.
         """
-        from select import POLLHUP, POLLIN, poll
-        from time import monotonic
-
-        listener = self.fileno()
-        waiting = poll()
-        waiting.register(listener, POLLIN)
         end = None if timeout is None else monotonic() + timeout
-        with ExitStack() as stack:
-            process = -1
-            if self._child is not None and self._child.poll() is None:
-                process = os.pidfd_open(self._child.pid)
-                stack.callback(os.close, process)
-                waiting.register(process, POLLIN)
-            while True:
-                left = None if end is None else max(0.0, end - monotonic()) * 1000
-                ready = dict(waiting.poll(left))
-                if ready.get(listener, 0) & POLLIN:
-                    try:
-                        return Notification(self, door.seccomp_receive(self))
-                    except BPFNotFoundError:  # whoever made the call has ended meanwhile
-                        continue
-                if not ready or ready.get(listener, 0) & POLLHUP:
-                    return None
-                if process in ready:
-                    waiting.unregister(process)
-                    assert self._child is not None
-                    self._child.poll()
+        with _Wait(self.fd, self._child) as wait:
+            try:
+                self._waits.add(wait)  # first: whoever closes sees it, or we see that it is closed
+                self.fileno()
+                while True:
+                    left = None if end is None else max(0.0, end - monotonic())
+                    events = wait.events(left)
+                    if events & EPOLLIN:
+                        call = self._take(wait)
+                        if call is not None:
+                            return call
+                    elif events & EPOLLHUP or left == 0:
+                        return None
+            finally:
+                self._waits.discard(wait)
+
+    def _take(self, wait: _Wait) -> Notification | None:
+        """A call that has arrived, unless another thread has taken it. The kernel would wait for the next then."""
+        with self._taking:
+            if not wait.events(0) & EPOLLIN:
+                return None
+            try:
+                return Notification(self, door.seccomp_receive(self.fd))
+            except BPFNotFoundError:  # whoever made the call has ended meanwhile
+                return None
 
     def __iter__(self) -> Iterator[Notification]:
-        while (call := self.receive()) is not None:
+        """Every call, until nobody is left under the filter or the listener is closed."""
+        self.fileno()
+        return self._iterate()
+
+    def _iterate(self) -> Iterator[Notification]:
+        while not self.closed:
+            try:
+                call = self.receive()
+            except ClosedError:
+                return
+            if call is None:
+                return
             yield call
 
     def close(self) -> None:
-        """Calls that wait, and later ones, fail with ENOSYS. May be called twice."""
-        self._fd.close()
+        """Calls that wait, and later ones, fail with ENOSYS. May be called twice, and while others `receive()`."""
+        self.fd.close()
+        for wait in list(self._waits):
+            wait.close()
 
     def __enter__(self) -> Listener:
         return self

@@ -11,7 +11,7 @@ import struct
 from pybpf.errors import kernel_error
 from pybpf.seccomp import numbers as n
 from pybpf.syscall import door, foreign, sysno
-from pybpf.syscall.fd import FD, fileno
+from pybpf.syscall.fd import FD, fileno, lend
 from pybpf.syscall.perf_event import encode_ioctl
 from pybpf.syscall.sockets import classic_program
 
@@ -127,10 +127,9 @@ def _ioctl(listener: FdLike, name: str, argument: bytearray) -> int:
     """Control a listener. A call that a signal interrupted is made again, after the signal's handler has run."""
     direction, command, what = n.IOCTLS[name]
     number = encode_ioctl("!", direction, command, _SIZES[what])
-    while True:
-        result = door.ioctl(fileno(listener), name, number, argument)
-        if result != -errno.EINTR:
-            break
+    with lend(listener) as fd:
+        while (result := door.ioctl(fd, name, number, argument)) == -errno.EINTR:
+            pass
     if result < 0:
         raise kernel_error(-result, name)
     return result

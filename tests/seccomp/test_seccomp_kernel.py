@@ -22,12 +22,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "asm"))
 
 from classic_samples import random_program
+from threads import run_all
 from thrift import few
 
 from pybpf import syscall
 from pybpf.asm.classic import Filter, check_seccomp
 from pybpf.cli import main
-from pybpf.errors import BPFError, ObjectError
+from pybpf.errors import BPFError, ClosedError, ObjectError
 from pybpf.seccomp import (
     ALLOW,
     KILL_PROCESS,
@@ -426,6 +427,72 @@ class TestSpawn:
             assert child.listener.receive(timeout=0.05) is None
             assert time.monotonic() - start < 0.5
             assert child.listener.receive() is None  # nobody is left
+
+    def test_closing_wakes_who_waits(self) -> None:
+        policy = Policy()
+        policy.add(NOTIFY, "getpriority")
+        child = spawn(policy, ["sleep", "5"])
+        listener = child.listener
+        assert listener is not None
+
+        def close() -> None:
+            time.sleep(0.2)
+            listener.close()
+
+        before = len(os.listdir("/proc/self/fd"))
+        raised = run_all(listener.receive, listener.receive, lambda: list(listener), close, patience=4)
+        assert [type(error) for error in raised] == [ClosedError, ClosedError]
+        assert len(os.listdir("/proc/self/fd")) == before - 1
+        with pytest.raises(ClosedError):
+            listener.receive(0)
+        with pytest.raises(ClosedError):
+            iter(listener)
+        assert child.poll() is None
+        os.kill(child.pid, signal.SIGKILL)
+        child.close()
+
+    def test_a_call_goes_to_one_of_those_who_wait(self) -> None:
+        """The kernel wakes all; the others must go on waiting where `close()` can wake them."""
+        policy = Policy()
+        policy.add(NOTIFY, "getpriority")
+        script = "import os, time\nfor _ in range(200): os.getpriority(0, 0)\ntime.sleep(5)"
+        child = spawn(policy, [sys.executable, "-c", script])
+        listener = child.listener
+        assert listener is not None
+        answered: list[None] = []
+
+        def answer() -> None:
+            for call in listener:
+                call.respond(20)
+                answered.append(None)
+                if len(answered) == 200:
+                    listener.close()
+
+        assert run_all(answer, answer, answer, patience=20) == []
+        assert len(answered) == 200
+        os.kill(child.pid, signal.SIGKILL)
+        child.close()
+
+    def test_a_forked_child_closes_what_its_parent_waits_with(self) -> None:
+        policy = Policy()
+        policy.add(NOTIFY, "getpriority")
+        with spawn(policy, ["sleep", "5"]) as child:
+            listener = child.listener
+            assert listener is not None
+
+            def fork() -> None:
+                time.sleep(0.2)
+                number = listener.fileno()
+                pid = os.fork()
+                if pid == 0:
+                    listener.close()
+                    os._exit(os.path.exists(f"/proc/self/fd/{number}"))
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                os.kill(child.pid, signal.SIGKILL)
+                assert code == 0
+
+            assert run_all(lambda: list(listener), fork, patience=20) == []
+            assert child.wait() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("at_once", [False, True])
