@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import FileIO, TextIOWrapper
 
 from pybpf.explaining.dryrun import DryRun
 from pybpf.explaining.teller import Teller
@@ -70,7 +71,8 @@ class Explanation:
         if self._is_on:
             return self
         if self._path is not None:
-            self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115  (closed by stop)
+            # Without a buffer: a buffer has a lock, which a child would inherit held.
+            self._file = TextIOWrapper(FileIO(self._path, "w"), encoding="utf-8", write_through=True)
         if self._format == "html":
             from pybpf.explaining.page import head
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from time import perf_counter_ns
 
 from pybpf.errors import ObjectError, errno_name, errno_text
@@ -11,6 +10,7 @@ from pybpf.explaining.fields import tell
 from pybpf.explaining.history import table
 from pybpf.explaining.meanings import COMMANDS
 from pybpf.explaining.story import CallStory
+from pybpf.forks import ForkLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Teller:
         self._descriptors = Descriptors(invented)
         self._open: dict[int, tuple[dict[str, int | str | bytes], int]] = {}
         self._count = 0
-        self._lock = allocate_lock()
+        self._lock = ForkLock()
 
     def before(self, call: Call) -> None:
         """Note what is handed over, and when."""

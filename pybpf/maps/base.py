@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import errno
 import os
-from _thread import RLock
 from _warnings import warn  # the built-in part of `warnings`, see pybpf.syscall.fd
 
 from pybpf import syscall
 from pybpf.constants import BPF_OBJ_NAME_LEN, MAP_TYPE_NAMES
 from pybpf.errors import ENOTSUPP, BPFNotFoundError, ClosedError, NotSupportedError, ObjectError
+from pybpf.forks import ForkLock
 from pybpf.syscall import FD
 
 TYPE_CHECKING = False
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from pybpf.syscall import FdLike, MapInfo
 
 
-PREPARING = RLock()
+PREPARING = ForkLock()
 """Held while some map prepares itself or is closed: both are short, rare, and must not happen at once."""
-os.register_at_fork(after_in_child=PREPARING._at_fork_reinit)  # type: ignore[attr-defined]
 
 _COPIED = (
     "name",

@@ -8,8 +8,7 @@ Rules of this module:
 
 from __future__ import annotations
 
-from _thread import RLock
-
+from pybpf.forks import ForkLock
 from pybpf.maps.base import Map
 
 TYPE_CHECKING = False
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from pybpf.maps.declared import Declared
     from pybpf.syscall import FD
 
-_OPENING = RLock()
+_OPENING = ForkLock()
 """Held while a map's own reader is opened, so that threads which use a map at once share one."""
 
 

@@ -7,7 +7,8 @@ neither their types nor the modules of their families are looked at: that is 2 m
 from __future__ import annotations
 
 from _collections_abc import Mapping
-from _thread import RLock
+
+from pybpf.forks import ForkLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class LoadedMaps(_Mapping):
         self.fds: dict[str, FD] = {}
         self._makers: dict[str, Callable[[], Map]] = {}
         self._made: dict[str, Map] = {}
-        self.lock = RLock()
+        self.lock = ForkLock()
         self.usdt: UsdtSpecs | None = None
 
     def add(self, name: str, fd: FD, make: Callable[[], Map]) -> None:
