@@ -190,10 +190,10 @@ class Batch:
         self.cursor = iter(self.starts[first:])
         return self.cursor
 
-    def resume_at(self, delivered: int, error: BaseException) -> int:
-        """Where to go on after an error: behind the record whose decoding failed, at one that was interrupted."""
+    def resume_at(self, delivered: int, error: Exception | None) -> int:
+        """Where to go on after an error: behind the record whose decoding failed; None: at one that was interrupted."""
         begun = 0 if self.cursor is None else len(self) - length_hint(self.cursor)
-        return delivered + 1 if isinstance(error, Exception) and begun > delivered else delivered
+        return delivered + 1 if error is not None and begun > delivered else delivered
 
     # As what they mean.
 

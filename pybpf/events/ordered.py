@@ -127,7 +127,6 @@ class OrderedReader(EventSource):
             moved = self.source.take(taken, ALL)
             if taken:
                 self._hold_back(taken)
-            taken = []
         except ClosedError:
             pass
         finally:
@@ -137,6 +136,7 @@ class OrderedReader(EventSource):
         return moved
 
     def _hold_back(self, taken: list[Any]) -> None:
+        """Put them where they belong among those that are pending, and empty the list."""
         entries: list[tuple[Any, Any]] = []
         errors: list[Exception] = []
         late = 0
@@ -160,6 +160,7 @@ class OrderedReader(EventSource):
         self._marks += marks
         self._late += late
         self._errors += errors
+        del taken[:]
 
     def _merged(self, entries: list[tuple[Any, Any]], errors: list[Exception]) -> list[tuple[Any, Any]]:
         """What is pending with the entries in their places. For those that cannot be compared there is an error."""

@@ -38,10 +38,12 @@ class RecordSource(EventSource):
     # `_held` is the batch that values are decoded of, `_last` the one that was scanned last, `_returned` those that
     # nobody got. A store to `_last` decides: before it, nothing has happened to the buffer; after it, the records are
     # ours, and if an interrupt keeps the position from being stored, the next call makes up for that.
+    # While values of `_held` are decoded, `_drawing` is the list they are put into and its length before that.
     # `_lent` is a batch that was lent to `_loan`.
     __slots__ = (
         "_btf",
         "_codec",
+        "_drawing",
         "_held",
         "_last",
         "_lent",
@@ -62,6 +64,7 @@ class RecordSource(EventSource):
         self._held = self._last = self._lent = Batch(b"", (), ())
         self._loan: ref[Loan] | None = None
         self.loan_is_over = False
+        self._drawing: tuple[list[Any], int] | None = None
         self._returned: list[Batch] = []
         super().__init__(watched)
 
@@ -149,6 +152,7 @@ class RecordSource(EventSource):
         self._check()
         with self._lock:
             self._refuse_nesting()
+            self._find_place(None)
             self._values = values
             self._codec = None if callable(decode) else decode
             self._mixture = mixture
@@ -380,16 +384,31 @@ class RecordSource(EventSource):
 
     def _draw(self, values: list[Any], limit: int) -> None:
         """Decode what is held until `values` has `limit` items. A record that raises an error is behind us then."""
+        self._find_place(None)
         batch = self._held
         start, before = batch.delivered, len(values)
         if start == len(batch):
             return
+        self._drawing = values, before
         try:
             values.extend(islice(batch.rest, limit - before))
-            batch.delivered = start + len(values) - before
-            if len(values) < limit and batch.delivered < len(batch):
+            delivered = start + len(values) - before
+            if len(values) < limit and delivered < len(batch):
                 raise RuntimeError("the decode function raised StopIteration")
-        except BaseException as error:
-            batch.delivered = batch.resume_at(start + len(values) - before, error)
-            batch.rest = self._values(batch, batch.delivered)
+            batch.delivered = delivered
+            self._drawing = None
+        except Exception as error:
+            self._find_place(error)
             raise
+
+    def _find_place(self, error: Exception | None) -> None:
+        """Go on behind what a call decoded that was interrupted, or ended with that error."""
+        if self._drawing is None:
+            return
+        values, before = self._drawing
+        batch = self._held
+        delivered = batch.resume_at(batch.delivered + len(values) - before, error)
+        rest = self._values(batch, delivered)
+        batch.delivered = delivered
+        batch.rest = rest
+        self._drawing = None
