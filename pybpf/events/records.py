@@ -201,11 +201,13 @@ class RecordSource(EventSource):
             batch.rest = self._values(batch, batch.delivered)
         return types
 
-    def _take(self, batch: Batch) -> None:
-        """Called once for each batch that was taken, while its data is there."""
-        if self.capture is not None:
-            self.capture.add(self, batch)
-        self._account(batch)
+    def _confirm(self) -> None:
+        """Record the batch that was taken last, and give its space back to the kernel, unless that is done."""
+        batch = self._last
+        if not batch.committed:
+            if self.capture is not None:
+                self.capture.add(self, batch)
+            batch.commit()
 
     def read_batch(self, limit: int | None = None, timeout: float | None = 0) -> Batch:
         """The next records as they are, undecoded, at most `limit`; a copy that is yours.
@@ -230,7 +232,7 @@ class RecordSource(EventSource):
         return taken[0]
 
     def _next_batch(self, taken: list[Batch], limit: int) -> bool:
-        self._last.commit()
+        self._confirm()
         if self._returned:
             self._take_returned(taken, limit)
             return True
@@ -238,12 +240,10 @@ class RecordSource(EventSource):
         if batch is None:
             return False
         self._typed(batch)
-        if self.capture is not None:  # before the commit: when it cannot be written, it is still there
-            self.capture.add(self, batch)
         if batch.starts:
             taken += (batch,)
         self._last = batch
-        batch.commit()
+        self._confirm()
         self._account(batch)
         return True
 
@@ -299,7 +299,7 @@ class RecordSource(EventSource):
             try:
                 self._lock.acquire()
                 self._refuse_nesting()
-                self._last.commit()
+                self._confirm()
                 batch = self._typed(self._scan(limit, copy=False) or Batch(b"", (), ()))
                 self._loan = known
                 self._lent = batch
@@ -323,9 +323,10 @@ class RecordSource(EventSource):
             if self.loan_is_over:
                 self._last = batch
                 try:
-                    self._take(batch)
+                    self._confirm()
                 finally:
                     batch.commit()
+                self._account(batch)
         finally:
             try:
                 batch.end_loan()
@@ -355,6 +356,7 @@ class RecordSource(EventSource):
 
     def _collect(self, values: list[Any], limit: int) -> bool:
         moved = False
+        self._confirm()
         room = self._available()
         while True:
             self._draw(values, limit)
@@ -368,7 +370,6 @@ class RecordSource(EventSource):
 
     def _refill(self, limit: int) -> int:
         """Take the next records, at most `limit`, and give their bytes back to the kernel. Gives how many."""
-        self._last.commit()
         batch = self._returned[0] if self._returned else self._scan(limit)
         if batch is None:
             return 0
@@ -378,8 +379,8 @@ class RecordSource(EventSource):
         self._held = self._last = batch
         del self._returned[:1]
         if is_new:
-            batch.commit()
-            self._take(batch)
+            self._confirm()
+            self._account(batch)
         return batch.extent
 
     def _draw(self, values: list[Any], limit: int) -> None:

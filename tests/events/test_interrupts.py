@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,7 +25,7 @@ from interrupts import Interrupt, interrupt_everywhere
 from test_ringbuf import event_btf, number
 
 from pybpf.btf.codec import codec
-from pybpf.events import Batch, EventReader, PerfBuffer, RingBuffer
+from pybpf.events import Batch, Capture, EventReader, PerfBuffer, Replay, RingBuffer
 from pybpf.events.source import EventSource
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")]
@@ -318,6 +319,34 @@ def test_every_event_comes_once_also_where_loops_go_round(
     with case.source:
         wrong = list(filter(None, (check(case, f"place {number}") for number in interrupt_everywhere(act, *modules))))
     assert is_known(how, wrong), wrong
+
+
+@pytest.mark.parametrize("how", [Case.poll, Case.loop, Case.batch])
+@pytest.mark.parametrize("make", [ring, mixed])
+def test_a_recording_has_what_was_delivered(
+    tmp_path: Path, emitters: list[Any], make: Callable[[list[Any]], Case], how: Callable[[Case], None]
+) -> None:
+    """Or it ended, with the interrupt. A batch may be in it twice, none is missing."""
+    case = make(emitters)
+    path = tmp_path / "x.bpfcap"
+    captures: list[Capture] = []
+    ended = 0
+
+    def prepare() -> None:
+        captures.append(case.source.record(path))
+        case.emit()
+
+    with case.source:
+        for place in every_place(prepare, lambda: how(case)):
+            assert not check(case, place)
+            capture = captures.pop()
+            capture.close()
+            ended += capture.failed is not None
+            if capture.failed is None:
+                with Replay(path) as replay:
+                    recorded = {number(record) for _, record in replay}
+                assert recorded == set(range(case.sent - COUNT, case.sent)), place
+    assert ended > 3
 
 
 @pytest.mark.parametrize("make", [ring, mixed, *READERS])
