@@ -37,7 +37,6 @@ Blocks of other kinds are to be skipped. A file without END was not closed: it i
 from __future__ import annotations
 
 import os
-from _thread import RLock
 from binascii import crc32
 from contextlib import contextmanager, suppress
 from stat import S_ISREG
@@ -46,6 +45,7 @@ from sys import byteorder
 from time import time_ns
 
 from pybpf.errors import ClosedError
+from pybpf.forks import ForkLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Capture:
         self.path = os.fspath(path)
         self.records = 0
         self.failed: BaseException | None = None
-        self._lock = RLock()
+        self._lock = ForkLock()
         self._pid = os.getpid()
         self._count = 0
         self._length = 0

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import time
 from binascii import crc32
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from affinity import on_cpu
+from children import another_thread_in
 from emitters import SIZE, Emitter, mixed_ring, output_ring, perf, uniform_ring
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -549,6 +550,17 @@ class TestRecording:
             emitter.run(5)
             ring.consume()
         assert len(everything(path)[0]) == 10
+
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+    def test_a_child_closes_it_though_another_thread_was_writing(self, emitter: Emitter, tmp_path: Path) -> None:
+        with pairs(emitter) as ring, ring.record(tmp_path / "x") as capture:
+
+            def write(wait: Callable[[], object]) -> None:
+                with capture._lock:
+                    wait()
+
+            with another_thread_in(write):
+                assert in_child(lambda: capture.close() is None, seconds=10) == 0
 
     def test_a_forgotten_recording_warns_and_is_closed(self, emitter: Emitter, tmp_path: Path) -> None:
         with pairs(emitter) as ring, pytest.warns(ResourceWarning, match="unclosed <Capture"):

@@ -626,10 +626,12 @@ def test_a_forgotten_ring_warns_and_is_closed(emitter: Emitter) -> None:
 # Processes.
 
 
-def in_child(function: object) -> int:
-    """The exit status of a child made by fork() that runs `function`."""
+def in_child(function: object, seconds: int = 30) -> int:
+    """The exit status of a child made by fork() that runs `function`; that of SIGALRM when it does not end."""
     pid = os.fork()
     if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(seconds)
         try:
             status = 0 if function() else 1  # type: ignore[operator]
         except BaseException:
