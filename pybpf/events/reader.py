@@ -7,7 +7,7 @@ from select import EPOLLIN
 
 from pybpf.errors import ClosedError
 from pybpf.events.records import RecordSource
-from pybpf.events.source import EventSource
+from pybpf.events.source import EventSource, wanted_of
 from pybpf.maps.eventmap import EventMap
 from pybpf.syscall.fd import FD, duplicate
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from pybpf.events.batch import Batch
     from pybpf.events.capture import Capture
 
 
@@ -90,7 +91,42 @@ class EventReader(EventSource):
         for source in self.sources.values():
             source.close()
 
+    def read_batch(self, limit: int | None = None, timeout: float | None = 0) -> tuple[str, Batch] | None:
+        """The next records of one source, undecoded, with its name. None: there were none in that time.
+
+        Args:
+            limit: the largest number of records.
+            timeout: seconds to wait until there is one; None waits for ever, 0 not at all.
+
+        Raises what `read_batch()` of a source raises.
+        """
+        wanted = wanted_of(limit)
+        taken: list[tuple[str, Batch]] = []
+        try:
+            self._when_there(lambda: self._alone(self._next_batch, taken, wanted), taken, timeout)
+        except BaseException:
+            for name, batch in taken:
+                self.sources[name].put_back_batches([batch])
+            raise
+        return taken[0] if taken else None
+
+    def _next_batch(self, taken: list[tuple[str, Batch]], limit: int) -> bool:
+        def take(source: RecordSource, some: list[Batch], _: int) -> bool:
+            return source.take_batch(some, limit)
+
+        return self._take_from_each(taken, 1, take, RecordSource.put_back_batches)
+
     def _collect(self, values: list[Any], limit: int) -> bool:
+        return self._take_from_each(values, limit, RecordSource.take, RecordSource.put_back)
+
+    def _take_from_each(
+        self,
+        values: list[Any],
+        limit: int,
+        take: Callable[[RecordSource, list[Any], int], bool],
+        put_back: Callable[[RecordSource, list[Any]], None],
+    ) -> bool:
+        """Append pairs until `values` has `limit` items. Each time another source comes first."""
         moved = False
         names = list(self._watched)
         first = self._turn % (len(names) or 1)
@@ -101,7 +137,7 @@ class EventReader(EventSource):
             some: list[Any] = []
             source = self.sources[name]
             try:
-                moved |= source.take(some, limit - len(values))
+                moved |= take(source, some, limit - len(values))
                 pairs = zip(repeat(name), some)
                 values += pairs
                 some = []
@@ -111,7 +147,7 @@ class EventReader(EventSource):
                 error.add_note(f"This was an event of {name!r}.")
                 raise
             finally:
-                source.put_back(some)
+                put_back(source, some)
         if not self._watched:
             self.close()
         return moved

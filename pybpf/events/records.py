@@ -226,10 +226,18 @@ class RecordSource(EventSource):
             if not taken:
                 taken.append(self._typed(Batch(b"", (), ())))
         except BaseException:
-            with self._lock:
-                self._returned[:0] = taken
+            self.put_back_batches(taken)
             raise
         return taken[0]
+
+    def take_batch(self, taken: list[Batch], limit: int) -> bool:
+        """As `take()`, but one batch, if there is one."""
+        return self._at_once(self._next_batch, taken, limit)
+
+    def put_back_batches(self, batches: list[Batch]) -> None:
+        """Have these batches come next, because nobody got them."""
+        with self._lock:
+            self._returned[:0] = batches
 
     def _next_batch(self, taken: list[Batch], limit: int) -> bool:
         self._confirm()

@@ -168,10 +168,14 @@ class EventSource(Waitable):
 
         For readers of readers, which `put_back()` what they could not deliver. `consume()` is the one for people.
         """
+        return self._at_once(self._gather_alone, values, limit)
+
+    def _at_once(self, work: Callable[[list[Any], int], bool], taken: list[Any], limit: int) -> bool:
+        """`_alone()`, and `close()` waits for it."""
         try:
             self._inside.append(None)
             self._check()
-            return self._gather(values, limit)
+            return self._alone(work, taken, limit)
         finally:
             self._inside.pop()
             self._settle()

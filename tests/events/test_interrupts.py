@@ -158,8 +158,8 @@ class Case:
             loop.close()
 
     def batch(self) -> None:
-        batch = self.source.read_batch(10, 5)  # type: ignore[attr-defined]
-        self.keep_batch(batch)
+        found = self.source.read_batch(10, 5)  # type: ignore[attr-defined]
+        self.keep_batch(found[1] if isinstance(found, tuple) else found)
 
     def batches(self) -> None:
         self.left = iter(self.source.batches(5))  # type: ignore[attr-defined]
@@ -182,8 +182,8 @@ class Case:
         while values := self.source.poll(0.002):
             self.keep(values)
         if hasattr(self.source, "read_batch"):
-            while len(batch := self.source.read_batch()):
-                self.keep_batch(batch)
+            while found := self.source.read_batch():
+                self.keep_batch(found[1] if isinstance(found, tuple) else found)
 
 
 class Failing(Case):
@@ -290,6 +290,7 @@ def is_known(how: Callable[[Case], None], wrong: list[str]) -> bool:
 WAYS = [
     *((make, how) for make in BUFFERS for how in (Case.poll, Case.loop, Case.tasks, Case.batch, Case.borrow)),
     (failing, Failing.poll),
+    (reader, Case.batch),
     *((make, how) for make in READERS for how in (Case.poll, Case.loop, Case.tasks)),
 ]
 

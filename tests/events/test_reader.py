@@ -119,6 +119,27 @@ def test_a_source_that_closes_is_left_out(emitters: dict[str, Emitter], reader: 
     assert reader.closed and not reader._unreleased
 
 
+def test_batches_come_with_their_source(emitters: dict[str, Emitter], reader: EventReader) -> None:
+    assert reader.read_batch() is None
+    assert reader.read_batch(timeout=0.01) is None
+    for emitter in emitters.values():
+        emitter.run(100)
+    received: dict[str, list[int]] = {}
+    names = []
+    while pair := reader.read_batch(40):
+        name, batch = pair
+        assert len(batch) <= 40
+        names.append(name)
+        received.setdefault(name, []).extend(map(number, batch))
+    assert received == {name: list(range(100)) for name in emitters}
+    assert set(names[:3]) == set(emitters)
+    timer = threading.Timer(0.02, emitters["two"].run)
+    timer.start()
+    name, batch = reader.read_batch(timeout=10) or ("", ())
+    assert (name, [number(record) for record in batch]) == ("two", [100])
+    timer.join()
+
+
 def test_a_source_that_comes_later(emitters: dict[str, Emitter]) -> None:
     with EventReader({"one": RingBuffer(emitters["one"], decode=number)}) as reader:
         emitters["two"].run(2)
