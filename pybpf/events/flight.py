@@ -215,7 +215,8 @@ class FlightRecorder(Waitable):
         try:
             self._inside.append(None)
             self._check()
-            with self._lock:
+            try:
+                self._lock.acquire()
                 if self._using:
                     raise RuntimeError(f"{self!r} is being used by this thread already, further up the stack")
                 try:
@@ -223,6 +224,11 @@ class FlightRecorder(Waitable):
                     return use()
                 finally:
                     self._using = False
+            finally:
+                try:
+                    self._lock.release()
+                except RuntimeError:  # a signal handler raised while we waited for it
+                    pass
         finally:
             self._inside.pop()
             self._settle()

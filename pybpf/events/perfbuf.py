@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import os
 from _operator import index  # the built-in part of `operator`, which takes 0.2 ms to import
-from _thread import RLock
 from _weakref import ref
 from itertools import repeat
 from mmap import PAGESIZE
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 DEFAULT_PAGES = 64
 """Data pages for each CPU: 256 KiB with pages of 4 KiB."""
 
-_placing = RLock()
 _placed: dict[tuple[int, int], ref[CpuBuffer]] = {}
 """Map id and CPU -> the buffer that was last put into that slot."""
 
@@ -103,13 +101,13 @@ class CpuBuffer:
         """Put the event into the map. Raises BPFExistsError when another one of this process stands there."""
         perf_enable(self._pages.fd)
         slot = (map.id, self.cpu)
-        with _placing:
+        while _placed.setdefault(slot, ref(self))() is not self:
             if _buffer_in(slot) is not None:
                 what = f"map {map.name!r}, CPU {self.cpu}"
                 hint = "A reader or recorder of this process has it: close that, or choose other CPUs"
                 raise kernel_error(errno.EEXIST, "BPF_MAP_UPDATE_ELEM", what, hint)
-            _placed[slot] = ref(self)
-            self._slot = slot
+            _placed.pop(slot, None)  # an interrupt left it behind
+        self._slot = slot
         map_update_elem(self._map, pack("I", self.cpu), pack("I", self.fileno()))
 
     def stop(self) -> None:
@@ -131,11 +129,10 @@ class CpuBuffer:
                 self.stop()
                 self.lost  # noqa: B018 - asks the kernel for the last time
         finally:
+            if _buffer_in(self._slot) is self:  # until it is closed, nobody else
+                del _placed[self._slot]
             self.ring.release()
             self._pages.close()
-            with _placing:
-                if _buffer_in(self._slot) is None:
-                    _placed.pop(self._slot, None)
 
 
 class PerfBuffer(RecordSource):

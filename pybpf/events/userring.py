@@ -262,7 +262,8 @@ class UserRingBuffer(Waitable):
 
     def _try(self, use: Callable[[int, memoryview], _Used], size: int) -> _Used | None:
         """What `use` gives, or None when there is no room now. It comes to its end before anybody else writes."""
-        with self._lock:
+        try:
+            self._lock.acquire()
             if self._writing:
                 raise RuntimeError(f"{self!r} is being written by this thread already, further up the stack")
             try:
@@ -271,6 +272,11 @@ class UserRingBuffer(Waitable):
                 return None if place is None else use(*place)
             finally:
                 self._writing = False
+        finally:
+            try:
+                self._lock.release()
+            except RuntimeError:  # a signal handler raised while we waited for it
+                pass
 
     def _put(self, position: int, room: memoryview, payload: memoryview) -> bool:
         with room:
@@ -295,10 +301,16 @@ class UserRingBuffer(Waitable):
         try:
             self._inside.append(None)
             self._check()
-            with self._lock:
+            try:
+                self._lock.acquire()
                 self._ring.finish(position, discard=discard)
                 self._open.pop(position, None)
                 _take_back(data)
+            finally:
+                try:
+                    self._lock.release()
+                except RuntimeError:  # a signal handler raised while we waited for it
+                    pass
         finally:
             self._inside.pop()
             self._settle()

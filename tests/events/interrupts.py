@@ -35,7 +35,7 @@ def _places(code: CodeType) -> frozenset[int]:
     return frozenset(found)
 
 
-def _is_finalizer(frame: FrameType | None) -> bool:
+def in_finalizer(frame: FrameType | None) -> bool:
     """What is raised in there is printed and forgotten, it interrupts nothing."""
     while frame is not None and frame.f_code.co_name != "__del__":
         frame = frame.f_back
@@ -59,7 +59,7 @@ def _traced(act: Callable[[], object], number: int, *modules: ModuleType) -> boo
         nonlocal left
         if event == "call":
             frame.f_trace_opcodes = True
-            return trace if frame.f_code.co_filename in files and not _is_finalizer(frame) else None
+            return trace if frame.f_code.co_filename in files and not in_finalizer(frame) else None
         if event == "opcode" and frame.f_lasti in _places(frame.f_code):
             left -= 1
             if left < 0:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from emitters import Emitter, mixed_size, perf, uniform_ring
 from interrupts import interrupt_everywhere
+from test_interrupts import every_place, unlocked
 from test_perfbuf import run_on_cpu
 from test_ringbuf import event_btf, in_child, number, resources
 
@@ -178,6 +179,7 @@ class TestKernel:
                 assert recorder.snapshot()[-2:] == [emitter.produced - 2, emitter.produced - 1]
                 assert emitter.dropped == 0
             assert places > 10
+            assert all(unlocked(recorder) for _ in every_place(lambda: None, recorder.snapshot))
 
     def test_pausing(self, emitter: Emitter) -> None:
         with FlightRecorder(emitter, decode=number) as recorder:

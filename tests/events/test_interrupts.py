@@ -21,11 +21,20 @@ from typing import Any
 
 import pytest
 from emitters import SIZE, Emitter, mixed_ring, output_ring, perf, uniform_ring
-from interrupts import Interrupt, interrupt_everywhere
+from interrupts import Interrupt, in_finalizer, interrupt_everywhere
 from test_ringbuf import event_btf, number
 
 from pybpf.btf.codec import codec
-from pybpf.events import Batch, Capture, EventReader, PerfBuffer, Replay, RingBuffer
+from pybpf.events import (
+    Batch,
+    Capture,
+    EventReader,
+    FlightRecorder,
+    PerfBuffer,
+    Replay,
+    RingBuffer,
+    UserRingBuffer,
+)
 from pybpf.events.source import EventSource
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")]
@@ -59,7 +68,7 @@ class Striker:
         if event not in ("call", "c_return") or f"{os.sep}pybpf{os.sep}events{os.sep}" not in code.co_filename:
             return
         # asyncio and Python print what is raised in these, and go on.
-        if code.co_name in ("_set", "__del__"):
+        if code.co_name == "_set" or in_finalizer(frame):
             return
         self.left -= 1
         if self.left < 0 and not self.where:
@@ -90,8 +99,8 @@ def every_place(prepare: Callable[[], object], call: Callable[[], object]) -> It
     raise AssertionError("the call never came through")
 
 
-def unlocked(source: EventSource) -> bool:
-    """Whether another thread may read now."""
+def unlocked(source: EventSource | FlightRecorder | UserRingBuffer) -> bool:
+    """Whether another thread may use it now."""
     found: list[bool] = []
 
     def look() -> None:

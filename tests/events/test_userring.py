@@ -14,6 +14,7 @@ import pytest
 from emitters import COUNT, LAST, SUM, Drain, ring_map
 from interrupts import interrupt_everywhere
 from object_builder import built_path
+from test_interrupts import every_place, unlocked
 from test_ringbuf import Fault, in_child, resources
 
 import pybpf
@@ -225,6 +226,8 @@ def test_an_interrupt_never_blocks_the_ring(drain: Drain, way: str) -> None:
     ring.close()
     assert set(arrived) == {1, 2} and arrived[-1] == 2
     assert len(arrived) > 10
+    with UserRingBuffer(drain.map) as ring:
+        assert all(drain.run() >= 0 and unlocked(ring) for _ in every_place(lambda: None, send))
 
 
 @pytest.mark.kernel
