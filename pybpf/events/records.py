@@ -343,23 +343,27 @@ class RecordSource(EventSource):
                 self._reading = self.loan_is_over = False
                 try:
                     self._lock.release()
-                except RuntimeError:  # it was the loan of a thread that is gone
-                    pass
                 finally:
                     self._inside.pop()
                     self._settle()
 
-    def _end_lost_loan(self) -> None:
-        """End the loan that nobody can give back, because a signal handler raised between it and its block."""
+    def _refuse_nesting(self) -> None:
+        # The lock is ours, so a loan that nobody can give back was: a signal handler raised between it and its block.
         if self._loan is not None and self._loan() is None:
             self.end_loan()
-
-    def _refuse_nesting(self) -> None:
-        self._end_lost_loan()
         super()._refuse_nesting()
 
     def close(self) -> None:
-        self._end_lost_loan()
+        loan = self._loan
+        if loan is not None:
+            try:
+                if self._lock.acquire(blocking=False) and self._loan is loan and loan() is None:
+                    self.end_loan()
+            finally:
+                try:
+                    self._lock.release()
+                except RuntimeError:  # another thread has it
+                    pass
         super().close()
 
     def _collect(self, values: list[Any], limit: int) -> bool:

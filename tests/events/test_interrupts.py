@@ -331,6 +331,27 @@ def test_every_event_comes_once_also_where_loops_go_round(
     assert is_known(how, wrong), wrong
 
 
+@pytest.mark.parametrize("is_closed_first", [False, True])
+def test_a_loan_that_nobody_can_give_back(emitters: list[Any], *, is_closed_first: bool) -> None:
+    case = ring(emitters)
+    case.emit()
+    loan = case.source.borrow_batch()  # type: ignore[attr-defined]
+    assert len(loan.__enter__()) == COUNT
+    with pytest.raises(RuntimeError, match="is being read by this thread already"):
+        case.source.consume()
+    assert not unlocked(case.source)
+    if is_closed_first:
+        case.source.close()
+        assert case.source._unreleased, "the loan keeps its memory"
+    del loan
+    if not is_closed_first:
+        assert case.source.consume() == list(range(COUNT))
+        assert is_at_rest(case.source)
+    case.source.close()
+    assert not case.source._unreleased
+    assert unlocked(case.source)
+
+
 @pytest.mark.parametrize("how", [Case.poll, Case.loop, Case.batch])
 @pytest.mark.parametrize("make", [ring, mixed])
 def test_a_recording_has_what_was_delivered(
