@@ -236,8 +236,14 @@ class RecordSource(EventSource):
 
     def put_back_batches(self, batches: list[Batch]) -> None:
         """Have these batches come next, because nobody got them."""
-        with self._lock:
+        try:
+            self._lock.acquire()
             self._returned[:0] = batches
+        finally:
+            try:
+                self._lock.release()
+            except RuntimeError:  # a signal handler raised while we waited for it
+                pass
 
     def _next_batch(self, taken: list[Batch], limit: int) -> bool:
         self._confirm()
