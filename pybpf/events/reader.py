@@ -76,13 +76,14 @@ class EventReader(EventSource):
         with self._lock:
             if name in self._watched:
                 raise ValueError(f"there is a source {name!r} already")
-            watched = FD(duplicate(source))
+            before = self.sources
+            self._watched[name] = FD(duplicate(source))
+            self.sources = {**before, name: source}
             try:
-                self._epoll.register(watched.fileno(), EPOLLIN)
-                self.sources = {**self.sources, name: source}
-                self._watched[name] = watched
+                self._epoll.register(self._watched[name].fileno(), EPOLLIN)
             except BaseException:
-                watched.close()
+                self._leave_out(name)
+                self.sources = before
                 raise
 
     def _release(self, inherited: bool) -> None:
@@ -157,7 +158,7 @@ class EventReader(EventSource):
         watched = self._watched[name]
         try:
             self._epoll.unregister(watched.fileno())
-        except (ClosedError, FileNotFoundError):  # a signal handler raised here before
+        except (ClosedError, FileNotFoundError):  # a signal handler raised here before, or in `_add()`
             pass
         watched.close()
         del self._watched[name]

@@ -331,6 +331,34 @@ def test_every_event_comes_once_also_where_loops_go_round(
     assert is_known(how, wrong), wrong
 
 
+def test_a_source_is_added_or_not(emitters: list[Any]) -> None:
+    one, two = ring(emitters), ring(emitters)
+    two.emit()
+    readers: list[EventReader] = []
+    added = 0
+
+    def prepare() -> None:
+        readers.append(EventReader({"one": RingBuffer(one.emitters[0])}))
+
+    for place in every_place(prepare, lambda: readers[-1].add("two", two.source)):  # type: ignore[arg-type]
+        reader = readers.pop()
+        is_added = "two" in reader._watched
+        assert is_added == ("two" in reader.sources), place
+        assert bool(reader._epoll.poll(0)) == is_added, place
+        if not is_added:
+            assert not two.source.closed
+            reader.close()
+            continue
+        added += 1
+        assert len(reader.consume()) == COUNT
+        reader.close()
+        two.source = RingBuffer(two.emitters[0])
+        two.emit()
+    assert added
+    two.source.close()
+    one.source.close()
+
+
 @pytest.mark.parametrize("is_closed_first", [False, True])
 def test_a_loan_that_nobody_can_give_back(emitters: list[Any], *, is_closed_first: bool) -> None:
     case = ring(emitters)

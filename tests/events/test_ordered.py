@@ -19,6 +19,8 @@ from test_perfbuf import run_on_cpu
 from test_ringbuf import event_btf, in_child, number
 
 from pybpf.btf.codec import codec
+from pybpf.btf.reader import BTF
+from pybpf.btf.writer import BTFBuilder
 from pybpf.errors import ClosedError
 from pybpf.events import EventReader, OrderedReader, PerfBuffer, RingBuffer
 
@@ -168,6 +170,16 @@ def test_a_member_that_the_type_has_not_is_told_at_once() -> None:
             ring.in_order("time")
         with EventReader({"one": ring}) as reader, pytest.raises(KeyError, match="has no member 'time'"):
             reader.in_order("time")
+
+
+def test_members_are_named_as_in_c() -> None:
+    builder = BTFBuilder()
+    word = builder.add_int("u64", 8, 64, 0)
+    event = builder.add_struct("event", 16, [("class", word, 0, 0), ("other", word, 64, 0)])
+    decode = codec(BTF.from_bytes(builder.to_bytes()), event)
+    with uniform_ring() as emitter, RingBuffer(emitter, decode=decode).in_order("class", 0) as ordered:
+        emitter.run(3)
+        assert [event.class_ for event in ordered.poll(1)] == [0, 1, 2]
 
 
 def test_what_is_not_fetched_stays_in_the_buffer() -> None:
