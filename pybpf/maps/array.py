@@ -126,25 +126,23 @@ class ArrayMap(IndexedMap):
     _words: Any
     _forget: Callable[[], None]
 
-    def _quicken(self, calls: ElementCalls) -> None:
-        self._memory = self._words = None
-        if self.flags & BPF_F_MMAPABLE:
-            self._map()
-        if self._memory is None:
-            super()._quicken(calls)
+    def _quick(self, calls: ElementCalls, keys: Face, values: Face) -> dict[str, Any]:
+        mapped = self._mapped(values) if self.flags & BPF_F_MMAPABLE else {}
+        return mapped or {"_memory": None, "_words": None, **super()._quick(calls, keys, values)}
 
-    def _map(self) -> None:
-        """Read from the array's memory from now on, if the kernel lets it be mapped."""
+    def _mapped(self, values: Face) -> dict[str, Any]:
+        """What reads from the array's memory, if the kernel lets it be mapped."""
         try:
-            memory = self._memory = syscall.map_memory(self.fd, self._mapped_size())
+            memory = syscall.map_memory(self.fd, self._mapped_size())
         except BPFError:
-            return
-        values, stride, count = self.values_face, self._stride, self.max_entries
+            return {}
+        words: Any = None
+        stride, count = self._stride, self.max_entries
         get: Callable[[int], Any]
         if values.format and values.size == stride:
             whole: Any = memoryview(memory)
-            self._words = whole.cast(values.format)
-            get = self._words.__getitem__
+            words = whole.cast(values.format)
+            get = words.__getitem__
         elif isinstance(values, CodecFace):
             decode_at = values.codec.decode
 
@@ -166,9 +164,8 @@ class ArrayMap(IndexedMap):
             nonlocal get
             get = closed_get
 
-        self._get = get
-        self._forget = forget
-        self.operators(getitem, type(self).__setitem__)
+        operators = self._class_with(getitem, type(self).__setitem__)
+        return {"_memory": memory, "_words": words, "_forget": forget, "_get": get, "__class__": operators}
 
     @property
     def _stride(self) -> int:

@@ -378,7 +378,7 @@ class Map:
         """
         with self.fd.lend() as number:
             fd = FD(syscall.duplicate(number))
-        plain: Any = getattr(self, "_plain_class", type(self))  # see `MappingMap.operators`
+        plain: Any = getattr(self, "_plain_class", type(self))  # see `MappingMap._class_with`
         try:
             made: Self = plain(fd, **{field: getattr(self, field) for field in _COPIED})
         except BaseException:

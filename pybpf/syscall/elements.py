@@ -8,7 +8,9 @@ How it is made fast (two thirds of a lookup are the system call itself):
 * Slots lie in a free list. `list.pop` and `list.append` are atomic, so threads never share a slot, and a signal
   handler that interrupts a call gets a slot of its own.
 * After `close()` a slot has no descriptor. A call that another thread is in at that moment keeps a lease of the
-  descriptor until it is over, so that its number does not come to mean another file.
+  descriptor until it is over, so that its number does not come to mean another file. An interrupt (an exception that a
+  signal handler raises) may keep a slot from coming back: such a call is over when the slot is collected. In a forked
+  child the calls of other threads are over.
 * `subscript` makes the two methods that people use most, ``m[k]`` and ``m[k] = v``, from a template with the encoding
   in it. They do not ask for the errno of a call that failed; whoever does then makes the call again.
 * The functions are closures made for one map: local names instead of attributes.
@@ -20,6 +22,7 @@ Calls that wait or take long must not go through here: nobody else runs meanwhil
 from __future__ import annotations
 
 import errno
+from _weakref import ref
 
 from pybpf.constants import (
     BPF_MAP_DELETE_ELEM,
@@ -29,6 +32,7 @@ from pybpf.constants import (
     BPF_MAP_UPDATE_ELEM,
 )
 from pybpf.errors import ClosedError, kernel_error
+from pybpf.forks import tell_children
 from pybpf.syscall.attrs import LAYOUTS, SIZES
 from pybpf.syscall.door import command_name, observers
 from pybpf.syscall.foreign import addressof, byref, c_char, get_errno, set_errno, syscall_holding, syscall_quick
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
     from pybpf.errors import BPFError
     from pybpf.syscall.fd import FD, Lease
 
-    # (reference to the attr, memory of the key, memory of the value, memory of the whole)
+    # (reference to the attr, memory of the key, memory of the value, memory of the whole, which nothing else holds)
     Slot = tuple[object, memoryview[Any], memoryview[Any], memoryview]
 
 _LAYOUT = LAYOUTS["BPF_MAP_LOOKUP_ELEM"]
@@ -100,7 +104,18 @@ class ElementCalls:
         ClosedError: after `close()`.
     """
 
-    __slots__ = ("_close", "_names", "contains", "delete", "lookup", "lookup_and_delete", "next_key", "update")
+    __slots__ = (
+        "__weakref__",
+        "_close",
+        "_names",
+        "contains",
+        "delete",
+        "forked",
+        "lookup",
+        "lookup_and_delete",
+        "next_key",
+        "update",
+    )
 
     lookup: Callable[..., Any]
     update: Callable[..., None]
@@ -108,6 +123,8 @@ class ElementCalls:
     next_key: Callable[[Any], Any]
     lookup_and_delete: Callable[..., Any]
     contains: Callable[..., bool]
+    forked: Callable[[], None]
+    """See `pybpf.forks`."""
     _close: Callable[[FD | None], None]
     _names: dict[str, Any]
 
@@ -123,7 +140,8 @@ class ElementCalls:
     ) -> None:
         free: list[Slot] = []
         pop, push = free.pop, free.append
-        made: list[memoryview] = []
+        made: dict[int, ref[memoryview]] = {}  # the memory of each slot that is not collected, by its id
+        foreign: set[int] = set()  # those of them that other threads of the parent were using
         held: list[Lease] = []
         ended: list[bool] = []
         key_place = 0 if key_format else WHOLE
@@ -135,30 +153,49 @@ class ElementCalls:
             if not made:
                 check_sizes(map_fd, key_size, value_size)
             slot = _slot(map_fd, key_size, value_size, key_format, value_format)
-            descriptor = slot[3][FD_AT : FD_AT + 4].cast("I")
-            made.append(descriptor)
+            memory = slot[3]
+            key = id(memory)
+
+            def collected(_: object) -> None:
+                made.pop(key, None)
+                foreign.discard(key)
+                settle()
+
+            made[key] = ref(memory, collected)
             if ended:  # by another thread, which may have missed this slot
-                descriptor[0] = NO_DESCRIPTOR
-                push(slot)
+                del made[key]
                 settle()  # it may have been waited for
                 raise ClosedError("this map is closed")
             return slot
 
+        def at_rest() -> set[int]:
+            return {id(slot[3]) for slot in list(free)}
+
+        def is_quiet() -> bool:
+            """Whether nobody is in a call."""
+            return set(made) - foreign <= at_rest()
+
         def close(fd: FD | None) -> None:
             ended.append(True)
-            for descriptor in list(made):
-                descriptor[0] = NO_DESCRIPTOR
-            if fd is not None and len(free) < len(made) and not fd.closed:
-                held.append(fd.lend())  # somebody is in a call
+            for known in list(made.values()):
+                memory = known()
+                if memory is not None:
+                    memory[FD_AT : FD_AT + 4].cast("I")[0] = NO_DESCRIPTOR
+            if fd is not None and not fd.closed and not is_quiet():
+                held.append(fd.lend())
                 settle()
 
         def settle() -> None:
-            while len(free) == len(made) and held:
+            while held and is_quiet():
                 try:
                     lease = held.pop()
                 except IndexError:  # another thread was quicker
                     return
                 lease.end()
+
+        def forked() -> None:
+            foreign.update(set(made) - at_rest())
+            settle()
 
         def refused(number: int, command: int) -> Exception:
             if ended and number == errno.EBADF:
@@ -280,7 +317,9 @@ class ElementCalls:
             "value_place": "0" if value_format else ":",
         }
         self.lookup, self.update, self.delete, self.next_key = lookup, update, delete, next_key
-        self.lookup_and_delete, self.contains, self._close = lookup_and_delete, contains, close
+        self.lookup_and_delete, self.contains = lookup_and_delete, contains
+        self.forked, self._close = forked, close
+        tell_children(self)
 
     def subscript(
         self,

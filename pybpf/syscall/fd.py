@@ -7,18 +7,25 @@ Rules:
 * A forgotten one is closed by the garbage collector, with a `ResourceWarning`.
 * Closing in one thread while another is in a call: whoever makes calls on somebody else's descriptor takes a `Lease`.
   `close()` ends the descriptor at once for everybody who asks for it; the number itself is given back to the kernel
-  when the last lease ends, so that no call ever reaches a later file of the same number.
+  when the last lease ends, so that no call ever reaches a later file of the same number. In a forked child only the
+  leases of the thread that forked are left.
+* An interrupt (an exception that a signal handler raises) loses no number: one that `close()` could not close is closed
+  by the next `close()` or by the garbage collector, which also ends the leases that nobody can end any more.
 """
 
 from __future__ import annotations
 
 import os
+from _thread import get_ident
 from _warnings import warn  # the built-in part of `warnings`: costs nothing, and works while Python shuts down
+from _weakref import ref
 
 from pybpf.errors import ClosedError
+from pybpf.forks import tell_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Protocol, Self
 
@@ -80,7 +87,7 @@ class Lease:
         number: the descriptor.
     """
 
-    __slots__ = ("_owner", "number")
+    __slots__ = ("__weakref__", "_owner", "number")
 
     def __init__(self, owner: FD | None, number: int) -> None:
         self._owner = owner
@@ -93,9 +100,9 @@ class Lease:
         self.end()
 
     def end(self) -> None:
-        """Give it back. Call it once."""
+        """Give it back. Doing it twice does nothing, and one that is forgotten is given back when it is collected."""
         if self._owner is not None:
-            self._owner._returned()
+            self._owner._returned(ref(self))
 
 
 class FD:
@@ -111,8 +118,10 @@ class FD:
 
     # No __slots__: `dict.pop` is atomic, also in free-threaded Python, and of two threads that close only one may.
     _fd = -1
-    _leases: list[None]
-    """One item for each; there are mostly none, and then no list."""
+    _leases: dict[ref[Lease], int]
+    """Each, and the thread that has it; there are mostly none, and then no dict."""
+    _late: int
+    """The number of one that is closed, until the kernel has it back."""
 
     def __init__(self, fd: int) -> None:
         if fd < 0:
@@ -156,33 +165,52 @@ class FD:
 
     def lend(self) -> Lease:
         """A lease: until it ends the number stays this file's, even if this is closed. Raises ClosedError."""
-        leases: list[None] = self.__dict__.setdefault("_leases", [])
-        leases.append(None)  # first: whoever closes sees it, or we see that it is closed
-        number = self._fd
-        if number < 0:
-            self._returned()
+        leases: dict[ref[Lease], int] | None = self.__dict__.get("_leases")
+        if leases is None:
+            tell_children(self)
+            leases = self.__dict__.setdefault("_leases", {})
+        lease = Lease(self, -1)
+        leases[ref(lease, self._returned)] = get_ident()  # first: whoever closes sees it, or we see that it is closed
+        lease.number = self._fd
+        if lease.number < 0:
+            lease.end()
             raise ClosedError("this descriptor is closed")
-        return Lease(self, number)
+        return lease
 
-    def _returned(self) -> None:
-        """A lease has ended: the last one closes what was closed meanwhile."""
-        self._leases.pop()
-        if not self._leases and self._fd < 0:
-            late: int = self.__dict__.pop("_late", -1)
-            if late >= 0:
-                os.close(late)
+    def _returned(self, lease: ref[Lease]) -> None:
+        """It has been ended, or collected. (In Python a `__del__` would run after each, and swallow interrupts.)"""
+        self._leases.pop(lease, None)
+        if self._fd < 0:
+            self._close_late()
+
+    def _close_late(self) -> None:
+        """Close what was closed while it was lent, if it is not lent any more."""
+        if "_late" in self.__dict__ and not self.__dict__.get("_leases"):
+            self._hand_over("_late", os.close)
+
+    def forked(self) -> None:
+        """This is a child: what other threads had is not given back here."""
+        mine = get_ident()
+        for lease, thread in list(self._leases.items()):
+            if thread != mine:
+                del self._leases[lease]
+        self._close_late()
 
     def close(self) -> None:
         """Close the descriptor, if it is lent when the last lease ends. Closing twice does nothing."""
-        number: int = self.__dict__.pop("_fd", -1)
-        if number < 0:
-            return
-        if "_leases" in self.__dict__:
-            self._leases.append(None)  # our own, so that the last one to end sees what is left to close
-            self.__dict__["_late"] = number
-            self._returned()
-        else:
-            os.close(number)
+        if self._fd >= 0:
+            self._hand_over("_fd", self.__dict__.setdefault, "_late")
+        self._close_late()
+
+    def _hand_over(self, name: str, to: Callable[..., object], *arguments: object) -> None:
+        """Take an attribute away and give it to a function, as its last argument; nothing if there is none.
+
+        All of it is one call of C: of several threads one does it, and no interrupt comes in between.
+        """
+        try:
+            next(map(to, *[(argument,) for argument in arguments], map(self.__dict__.pop, (name,))))
+        except KeyError:
+            pass
 
     @property
     def closed(self) -> bool:
@@ -197,9 +225,11 @@ class FD:
         self.close()
 
     def __del__(self) -> None:
-        if self._fd >= 0:
-            text = f"unclosed {self!r}"
+        text = f"unclosed {self!r}" if self._fd >= 0 else ""
+        if text or "_late" in self.__dict__:
+            self.__dict__.get("_leases", {}).clear()  # nobody has one: it would hold this
             self.close()  # first: the warning may be an error
+        if text:
             warn(text, ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:

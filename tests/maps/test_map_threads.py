@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 
 import pytest
+from children import another_thread_in, in_child
 from threads import run_all
 
 import pybpf
 from pybpf.constants import BPF_F_MMAPABLE
 from pybpf.errors import ClosedError
-from pybpf.syscall import FD
+from pybpf.syscall import FD, Call, add_observer, remove_observer
 from pybpf.syscall.fd import lend
 
 
@@ -148,7 +149,80 @@ def test_a_child_may_close_its_own() -> None:
         assert made.to_dict() == {1: 1, 2: 2}
 
 
+class Waiting:
+    """An observer in which one call waits."""
+
+    def __init__(self, wait: Callable[[], object]) -> None:
+        self.wait = wait
+
+    def before(self, call: Call) -> None:
+        self.wait()
+
+    def after(self, call: Call) -> None:
+        pass
+
+
+def is_open(number: int) -> bool:
+    return os.path.exists(f"/proc/self/fd/{number}")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("name", ["lookup", "delete", "info", "items"])
+def test_a_child_waits_for_no_call_of_another_thread(name: str) -> None:
+    use: Callable[[pybpf.HashMap], object] = {"delete": lambda m: m.pop(1)}.get(name) or USES[name]
+    with pybpf.HashMap(key="u32", value="u64", max_entries=4) as made:
+        made[1] = 1
+        use(made)
+
+        def call(wait: Callable[[], object]) -> None:
+            observer = Waiting(wait)
+            add_observer(observer)
+            try:
+                use(made)
+            finally:
+                remove_observer(observer)
+
+        def close() -> None:
+            number = made.fileno()
+            made.close()
+            assert not is_open(number)
+
+        made[1] = 1
+        with another_thread_in(call):
+            assert in_child(close) == 0
+
+
 class TestLeases:
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+    def test_a_child_has_those_of_the_thread_that_forked(self) -> None:
+        fd = FD(os.open("/dev/null", os.O_RDONLY))
+        number = fd.fileno()
+
+        def other(wait: Callable[[], object]) -> None:
+            with fd.lend():
+                wait()
+
+        def close() -> None:
+            fd.close()
+            assert is_open(number)
+            mine.end()
+            assert not is_open(number)
+
+        with another_thread_in(other):
+            with fd.lend():
+                pass
+            mine = fd.lend()
+            assert in_child(close) == 0
+            mine.end()
+            fd.close()
+            assert is_open(number)
+
+            def is_closed() -> None:
+                assert not is_open(number)
+
+            assert in_child(is_closed) == 0
+        is_closed()
+
     def test_the_number_is_kept_until_the_last_lease_ends(self) -> None:
         fd = FD(os.open("/dev/null", os.O_RDONLY))
         number = fd.fileno()
@@ -160,6 +234,7 @@ class TestLeases:
             fd.fileno()
         with pytest.raises(ClosedError):
             fd.lend()
+        first.end()
         first.end()
         os.fstat(number)
         second.end()
