@@ -41,12 +41,23 @@ os.register_at_fork(after_in_child=_tell)
 
 
 class ForkLock(RLock):  # type: ignore[misc]  # it is not final
-    """A reentrant lock that a forked child has free, unless the thread that forked holds it."""
+    """A reentrant lock that a forked child has free, unless the thread that forked holds it.
+
+    It is for ``with``, and an interrupt (an exception that a signal handler raises) never leaves it held.
+    """
 
     __slots__ = ()
 
     def __init__(self) -> None:
         tell_children(self)
+
+    def __enter__(self) -> bool:  # type: ignore[override]
+        # Python 3.14 looks for signals between the end of a built-in `__enter__` and the beginning of the block.
+        try:
+            return self.acquire()
+        except BaseException:
+            any(map(RLock.release, filter(RLock._is_owned, (self,))))  # type: ignore[attr-defined]
+            raise
 
     def forked(self) -> None:
         if not self._is_owned():  # type: ignore[attr-defined]

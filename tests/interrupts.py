@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from _thread import interrupt_main
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any
+
+import pybpf
 
 
 class Interrupt(BaseException):
@@ -36,8 +39,11 @@ def _raising() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+_OURS = (os.path.dirname(pybpf.__file__), "<string>")
+
+
 def _is_ours(code: CodeType) -> bool:
-    return "/pybpf/" in code.co_filename or code.co_filename == "<string>"
+    return code.co_filename.startswith(_OURS)
 
 
 if sys.version_info >= (3, 12):

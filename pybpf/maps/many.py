@@ -207,6 +207,10 @@ class ManyReader:
             view.release()
         self._memory.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_object"):  # an interrupt may keep it from being given back, and from being made
+            self._object.close()
+
 
 def _load(functions: list[Assembler]) -> Object:
     from pybpf.asm import assemble
