@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
-from _thread import RLock
 from select import EPOLLIN
 from time import monotonic
 
 from pybpf import tracefs
 from pybpf.errors import ClosedError, kernel_error
 from pybpf.events.waiting import Waitable
+from pybpf.forks import ForkLock
 from pybpf.syscall.fd import FD
 
 TYPE_CHECKING = False
@@ -87,7 +87,7 @@ class TraceLog(Waitable):
         self._path = f"{root}/instances/pybpf_{os.getpid()}_{id(self):x}"
         self._pipe: FD | None = None
         self._rest = b""
-        self._lock = RLock()
+        self._lock = ForkLock()
         try:
             os.mkdir(self._path)
             with open(f"{self._path}/{EVENT}", "w") as file:

@@ -20,13 +20,13 @@ Rules of this module:
 from __future__ import annotations
 
 import os
-from _thread import RLock
 from select import EPOLLHUP, EPOLLIN
 from time import monotonic
 
 from pybpf import syscall
 from pybpf.errors import BPFNotFoundError, ClosedError
 from pybpf.events.waiting import Waitable
+from pybpf.forks import ForkLock
 from pybpf.seccomp import numbers as n
 from pybpf.seccomp.architectures import Architecture, audit_name
 from pybpf.seccomp.rules import errno as errno_action
@@ -219,7 +219,7 @@ class Listener:
         self.fd = fd
         self._child = child
         self._waits: set[_Wait] = set()
-        self._taking = RLock()
+        self._taking = ForkLock()
 
     def fileno(self) -> int:
         """The descriptor's number. Raises `ClosedError` after `close()`."""
