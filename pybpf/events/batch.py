@@ -187,8 +187,8 @@ class Batch:
 
     def walk(self, first: int) -> Iterator[int]:
         """A new `cursor`, from record number `first` on."""
-        self.cursor = iter(self.starts[first:])
-        return self.cursor
+        cursor = self.cursor = iter(self.starts[first:])
+        return cursor  # not another thread's
 
     def resume_at(self, delivered: int, error: Exception | None) -> int:
         """Where to go on after an error: behind the record whose decoding failed; None: at one that was interrupted."""

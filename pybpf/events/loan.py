@@ -54,7 +54,8 @@ class Loan:
     """A context manager that gives a borrowed `Batch`, and gives it back at the end of the block.
 
     For the time of the block its thread is inside the source, holding its lock: closing the source from elsewhere
-    takes effect at the end of the block, so the views of the batch never lead to memory that is unmapped.
+    takes effect at the end of the block, so the views of the batch never lead to memory that is unmapped. That thread
+    ends it: another one, which closes its generator, say, gets RuntimeError.
 
     Attributes:
         is_lent: whether the source has lent it a batch and not got it back.

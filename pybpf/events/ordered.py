@@ -47,7 +47,7 @@ class OrderedReader(EventSource):
     Whoever watches `fileno()` in a loop of his own calls `consume()` also `hold` seconds after the last readiness.
     """
 
-    __slots__ = ("_bound", "_hold", "_key", "_late", "_marks", "_pending", "source")
+    __slots__ = ("_bound", "_ended", "_hold", "_key", "_late", "_marks", "_pending", "source")
 
     def __init__(self, source: EventSource, key: Callable[[Any], Any], hold: float = DEFAULT_HOLD) -> None:
         if not 0 <= hold < inf:
@@ -59,9 +59,16 @@ class OrderedReader(EventSource):
         self._bound: Any = None
         self._marks: deque[tuple[float, Any]] = deque()
         self._late = 0
-        super().__init__((source.fileno(),))
+        # Readable from when the source closes, which takes its own descriptor out of the epoll set without a word.
+        self._ended = source._wakeup.dup()
+        try:
+            super().__init__((source.fileno(), self._ended.fileno()))
+        except BaseException:
+            self._ended.close()
+            raise
 
     def _release(self, inherited: bool) -> None:
+        self._ended.close()
         self.source.close()
 
     def __repr__(self) -> str:

@@ -16,7 +16,7 @@ from sys import byteorder
 
 from pybpf.constants import PERF_RECORD_LOST, PERF_RECORD_SAMPLE
 from pybpf.events.batch import Batch
-from pybpf.events.ring import BATCH_BYTES, BATCH_RECORDS, SHORT_RUN
+from pybpf.events.ring import BATCH_BYTES, BATCH_RECORDS, SHORT_RUN, lent
 from pybpf.syscall.memory import barrier
 
 _HEAD, _TAIL = 1024, 1032
@@ -190,8 +190,9 @@ class PerfRing:
         if not self._are_alike(offset, end, extent, count):
             self._uniform = False
             return None
-        table: memoryview | bytes = self._data[offset + _PAYLOAD : end + _PAYLOAD]
-        return _table(bytes(table) if copy else table, count, extent)
+        first, last = offset + _PAYLOAD, end + _PAYLOAD
+        table = self._data[first:last].tobytes() if copy else lent(self._data, first, last)
+        return _table(table, count, extent)
 
     def _are_alike(self, offset: int, end: int, extent: int, count: int) -> bool:
         """Whether `count` headers, `extent` bytes apart, are those of samples of that size."""

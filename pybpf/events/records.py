@@ -8,6 +8,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import os
 from _weakref import ref  # the built-in part of `weakref`, which imports much
 from itertools import islice
 
@@ -16,7 +17,6 @@ from pybpf.events.source import EventSource, wanted_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable
     from typing import Any, Self
 
@@ -332,15 +332,18 @@ class RecordSource(EventSource):
 
     def end_loan(self) -> None:
         """Its end: the records count as read, unless the end of the block was never reached."""
+        if not self._lock._is_owned():  # type: ignore[attr-defined]
+            raise RuntimeError(f"{self!r}: another thread has borrowed this batch, and has to give it back")
         batch = self._lent
         try:
             if self.loan_is_over:
                 self._last = batch
-                try:
-                    self._confirm()
-                finally:
-                    batch.commit()
-                self._account(batch)
+                if os.getpid() == self._pid:  # a child shares the position, and must not move it
+                    try:
+                        self._confirm()
+                    finally:
+                        batch.commit()
+                    self._account(batch)
         finally:
             try:
                 batch.end_loan()

@@ -60,7 +60,7 @@ class Ring:
     Args:
         consumer: the consumer page, writable; the position is its first word.
         producer: the producer page; producer, pending and overwrite position are its first three words.
-        data: the data area, mapped twice in a row.
+        data: the data area, mapped twice in a row; the end of the memory that this is a view of.
         word: the format of a position: ``"Q"`` with a 64-bit kernel, ``"I"`` with a 32-bit one.
 
     Attributes:
@@ -231,14 +231,25 @@ class Ring:
     def _bytes(self, first: int, extent: int, copy: bool) -> bytes | memoryview:
         """The bytes from the first record's payload on; the double mapping has 8 bytes more than any extent."""
         barrier()
-        there = self._data[8 * first + 8 : 8 * first + 8 + extent]
-        return there.tobytes() if copy else there
+        start, end = 8 * first + 8, 8 * first + 8 + extent
+        return self._data[start:end].tobytes() if copy else lent(self._data, start, end)
 
     def _nonsense(self, start: int) -> RuntimeError:
         return RuntimeError(
             f"the ring buffer's positions do not fit its records (consumer {start}, producer {self._producer[0]}, "
             f"size {self.size}): does something else read or write it as well?"
         )
+
+
+def lent(data: memoryview, start: int, end: int) -> memoryview:
+    """``data[start:end]`` for others, where `data` is the end of the memory that it is a view of.
+
+    It is a view of its own of that memory, so that what other threads do with it does not touch the reader's: see
+    `pybpf.btf.layout.numbers`.
+    """
+    whole = memoryview(data.obj)
+    before = len(whole) - len(data)
+    return whole[before + start : before + end].toreadonly()
 
 
 class OverwriteRing(Ring):

@@ -145,6 +145,7 @@ class Waitable:
         ready = bool(self._epoll.poll(longest if timeout is None else min(timeout, longest)))
         if self._closing:
             raise ClosedError(f"{self!r} was closed")
+        self._check()  # a signal handler may have forked meanwhile
         return ready
 
     def _pause(self, seconds: float) -> None:

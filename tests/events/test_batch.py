@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import struct
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
-from emitters import Emitter, mixed_ring, output_ring, uniform_ring
+from affinity import on_cpu
+from emitters import Emitter, mixed_ring, output_ring, perf, uniform_ring
 from synthetic import BpfRing
+from threads import run_all
 
 from pybpf.btf.codec import Codec, codec
 from pybpf.btf.composites import StructCodec
@@ -21,7 +25,7 @@ from pybpf.btf.reader import BTF
 from pybpf.btf.records import Record
 from pybpf.btf.writer import BTFBuilder
 from pybpf.errors import ClosedError
-from pybpf.events import Batch, RingBuffer
+from pybpf.events import Batch, PerfBuffer, RingBuffer
 
 LAYOUT = struct.Struct("=QIh2xd8s3B?II")
 """What `event` is: seq, pid, delta, load, comm, mac, flag, flow {port, bits}."""
@@ -378,6 +382,68 @@ def test_a_child_borrows_nothing(emitter: Emitter) -> None:
                 os._exit(3)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert len(ring.consume()) == 5
+
+
+@pytest.mark.kernel
+def test_a_child_that_leaves_the_block_moves_nothing(emitter: Emitter) -> None:
+    """What the parent has read since would come a second time."""
+    with pairs(emitter) as ring:
+        emitter.run(20)
+        with ring.borrow_batch(5):
+            go_on, wait = os.pipe()
+            pid = os.fork()
+            if not pid:
+                os.close(wait)
+                os.read(go_on, 1)
+        if not pid:
+            os._exit(0)
+        assert [event.seq for event in ring.consume(5)] == list(range(5, 10))
+        os.close(go_on)
+        os.close(wait)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert [event.seq for event in ring.consume()] == list(range(10, 20))
+
+
+@pytest.mark.kernel
+def test_a_loan_is_ended_by_its_thread(emitter: Emitter) -> None:
+    with pairs(emitter) as ring:
+        emitter.run(20)
+
+        def borrow() -> Iterator[int]:
+            with ring.borrow_batch(5) as batch:
+                yield from batch.column("seq")
+
+        numbers = borrow()
+        assert next(numbers) == 0
+        (error,) = run_all(numbers.close)  # type: ignore[attr-defined]  # a generator has it
+        assert isinstance(error, RuntimeError) and "another thread has borrowed this batch" in str(error)
+        del numbers, error
+        gc.collect()  # nobody can give it back any more
+        assert [event.seq for event in ring.consume(5)] == list(range(5, 10))
+        later: list[int] = []
+        assert run_all(lambda: later.extend(event.seq for event in ring.consume())) == []
+        assert later == list(range(10, 20))
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("buffer", [RingBuffer, PerfBuffer])
+def test_many_threads_look_at_one_borrowed_batch(buffer: type[RingBuffer | PerfBuffer]) -> None:
+    """In free-threaded Python one of their views may be released for all then; the reader has its own."""
+    with uniform_ring() if buffer is RingBuffer else perf() as emitter, buffer(emitter) as reader:
+        for _ in range(20):
+            with on_cpu(min(os.sched_getaffinity(0))):  # all in one perf buffer
+                emitter.run(200)
+            with reader.borrow_batch() as batch:
+
+                def look(batch: Batch = batch) -> None:
+                    with suppress(ValueError):
+                        for _ in range(20):
+                            assert len([view[0] for view in batch.views()]) == 200
+
+                assert run_all(look, look, look) == []
+            assert len(batch.sizes) == 200
+        emitter.run(3)
+        assert len(reader.consume()) == 3
 
 
 @pytest.mark.kernel

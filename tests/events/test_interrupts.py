@@ -122,6 +122,9 @@ def is_at_rest(source: EventSource) -> bool:
 class Case:
     """A source, and the events that were sent and came."""
 
+    patience = 1.0
+    """Seconds to wait for what has not come: an ordered reader holds it back, and machines may be slow."""
+
     def __init__(self, source: EventSource, *emitters: Emitter, unwrap: Callable[[Any], int] = lambda value: value):
         self.source = source
         self.emitters = emitters
@@ -188,7 +191,9 @@ class Case:
         self.received += map(self.unwrap, values)
 
     def drain(self) -> None:
-        while values := self.source.poll(0.002):
+        while values := self.source.poll(
+            self.patience if len(self.received) < self.sent * len(self.emitters) else 0.002
+        ):
             self.keep(values)
         if hasattr(self.source, "read_batch"):
             while found := self.source.read_batch():
@@ -198,6 +203,7 @@ class Case:
 class Failing(Case):
     """Passes over what cannot be decoded."""
 
+    patience = 0.002
     emitted = range(0)
 
     def poll(self) -> None:

@@ -267,6 +267,20 @@ def test_a_source_that_closes_gives_what_is_held(emitter: Emitter, ordered: Orde
     assert ordered.closed
 
 
+def test_who_waits_is_woken_when_the_source_closes() -> None:
+    with uniform_ring() as emitter:
+        ordered = RingBuffer(emitter, decode=number).in_order(identity, HOLD)
+    threads = [threading.Thread(target=lambda: list(ordered)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    ordered.source.close()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert ordered.closed
+
+
 def test_a_child_may_only_close_it(emitter: Emitter, ordered: OrderedReader) -> None:
     emitter.run(2)
 

@@ -664,6 +664,33 @@ def test_a_child_cannot_read_what_its_parent_reads(emitter: Emitter, ring: RingB
     assert ring.poll(1) == [5]
 
 
+def test_a_child_that_a_signal_handler_forks_takes_nothing(emitter: Emitter, ring: RingBuffer) -> None:
+    """It goes on where the parent waits."""
+    statuses: list[int] = []
+    pids: list[int] = []
+
+    def fork(*_: object) -> None:
+        pids.append(os.fork())
+        if pids[-1]:
+            statuses.append(os.waitstatus_to_exitcode(os.waitpid(pids[-1], 0)[1]))
+            emitter.run(5)
+
+    before = signal.signal(signal.SIGALRM, fork)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        values = ring.poll(10)
+    except RuntimeError as error:
+        if pids[-1]:
+            raise
+        os._exit(0 if f"belongs to process {os.getppid()}" in str(error) else 1)
+    finally:
+        if pids and not pids[-1]:
+            os._exit(2)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert (statuses, values) == ([0], [0, 1, 2, 3, 4])
+
+
 # Refusals.
 
 
