@@ -16,7 +16,7 @@ from sys import byteorder
 
 from pybpf.constants import PERF_RECORD_LOST, PERF_RECORD_SAMPLE
 from pybpf.events.batch import Batch
-from pybpf.events.ring import BATCH_BYTES, BATCH_RECORDS, SHORT_RUN, lent
+from pybpf.events.ring import BATCH_BYTES, BATCH_RECORDS, SHORT_RUN, own_view
 from pybpf.syscall.memory import barrier
 
 _HEAD, _TAIL = 1024, 1032
@@ -191,7 +191,7 @@ class PerfRing:
             self._uniform = False
             return None
         first, last = offset + _PAYLOAD, end + _PAYLOAD
-        table = self._data[first:last].tobytes() if copy else lent(self._data, first, last)
+        table = self._data[first:last].tobytes() if copy else own_view(self._data, first, last).toreadonly()
         return _table(table, count, extent)
 
     def _are_alike(self, offset: int, end: int, extent: int, count: int) -> bool:

@@ -232,7 +232,7 @@ class Ring:
         """The bytes from the first record's payload on; the double mapping has 8 bytes more than any extent."""
         barrier()
         start, end = 8 * first + 8, 8 * first + 8 + extent
-        return self._data[start:end].tobytes() if copy else lent(self._data, start, end)
+        return self._data[start:end].tobytes() if copy else own_view(self._data, start, end).toreadonly()
 
     def _nonsense(self, start: int) -> RuntimeError:
         return RuntimeError(
@@ -241,15 +241,15 @@ class Ring:
         )
 
 
-def lent(data: memoryview, start: int, end: int) -> memoryview:
+def own_view(data: memoryview, start: int, end: int) -> memoryview:
     """``data[start:end]`` for others, where `data` is the end of the memory that it is a view of.
 
-    It is a view of its own of that memory, so that what other threads do with it does not touch the reader's: see
+    It is a view of its own of that memory, so that what other threads do with it does not touch `data`: see
     `pybpf.btf.layout.numbers`.
     """
     whole = memoryview(data.obj)
     before = len(whole) - len(data)
-    return whole[before + start : before + end].toreadonly()
+    return whole[before + start : before + end]
 
 
 class OverwriteRing(Ring):

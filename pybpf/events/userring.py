@@ -20,7 +20,7 @@ from time import monotonic
 from pybpf.constants import BPF_MAP_TYPE_USER_RINGBUF
 from pybpf.errors import ClosedError
 from pybpf.events.pages import Pages, position_format
-from pybpf.events.ring import BUSY, DISCARD
+from pybpf.events.ring import BUSY, DISCARD, own_view
 from pybpf.events.waiting import Waitable
 from pybpf.syscall import FD, duplicate, map_info
 from pybpf.syscall.memory import barrier
@@ -47,7 +47,7 @@ class ProducerRing:
     Args:
         consumer: the consumer page.
         producer: the producer page, writable.
-        data: the data area, writable, mapped twice in a row.
+        data: the data area, writable, mapped twice in a row; the end of the memory that this is a view of.
         word: the format of a position.
     """
 
@@ -79,7 +79,7 @@ class ProducerRing:
             return None
         position = self._producer[0]
         start = (position & (self.size - 1)) + _HEADER
-        return position, self._data[start : start + size]
+        return position, own_view(self._data, start, start + size)
 
     def publish(self, position: int, size: int, flag: int = 0) -> None:
         """Let the kernel see the prepared sample: submitted, or reserved with the flag BUSY."""
