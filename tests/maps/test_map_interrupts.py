@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from interrupts import everywhere
+from real_signals import everywhere
 
 import pybpf
 from pybpf.constants import BPF_F_MMAPABLE
