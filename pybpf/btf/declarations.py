@@ -123,9 +123,10 @@ class Frame:
         self._end = 0  # in bits
         self._size = 0  # in bits
 
-    def add(self, name: str, type: CType, bits: int | None = None, align: int = 0) -> None:
+    def add(self, name: str, type: CType, bits: int | None = None, align: int = 0, is_packed: bool = False) -> None:
         """A member. `bits` is the width of a bitfield, `align` what its attribute ``aligned`` says."""
-        natural = max(1 if self.is_packed else type.align, align)
+        is_packed = is_packed or self.is_packed
+        natural = max(1 if is_packed else type.align, align)
         start = 0 if self.is_union else self._end
         if bits is None:
             start = _round_up(start, natural * 8)
@@ -135,8 +136,10 @@ class Frame:
             return
         else:
             unit = type.size * 8
-            if align or (not self.is_packed and start % unit + bits > unit):
+            if not is_packed and start % (natural * 8) + bits > unit:
                 start = _round_up(start, natural * 8)
+            elif align:
+                start = _round_up(start, align * 8)
             width = bits
         if name or bits is None:  # a bitfield without a name is padding
             self.members.append(Member(name, type.id, start, bits or 0))
@@ -257,14 +260,16 @@ class Declarations:
             self.names[f"{word} {name}"] = made
         return made
 
-    def enumeration(self, name: str, values: Sequence[tuple[str, int]]) -> CType:
-        """An enum of 4 bytes, of 8 if its values need them. The name may be empty."""
+    def enumeration(self, name: str, values: Sequence[tuple[str, int]], is_packed: bool = False) -> CType:
+        """An enum of 4 bytes, of 8 if its values need them; packed, of as few as they need. The name may be empty."""
         if name and f"enum {name}" in self.names:
             raise BTFError(f"enum {name} is declared twice")
         is_signed = any(number < 0 for _, number in values)
         low, high = min(number for _, number in values), max(number for _, number in values)
-        is_wide = low < -(1 << 31) or high >= 1 << (31 if is_signed else 32)
-        add, size = (self.builder.add_enum64, 8) if is_wide else (self.builder.add_enum, 4)
+        least = 1 if is_packed else 4
+        sizes = [size for size in (1, 2, 4) if size >= least and low >= -(1 << 8 * size - 1)]
+        size = next((size for size in sizes if high < 1 << 8 * size - is_signed), 8)
+        add = self.builder.add_enum64 if size == 8 else self.builder.add_enum
         made = CType(add(name, size, is_signed, values), size, size, True)
         if name:
             self.names[f"enum {name}"] = made
@@ -438,22 +443,22 @@ class _Parser:
             # Pointers may point to what is not declared.
             return found or CType(self.types.builder.add_fwd(name, word == "union"), 0, 1)
         self.deeper()
-        members: list[tuple[str, CType, int | None, int]] = []
+        members: list[tuple[str, CType, int | None, int, bool]] = []
         while not self.has("}"):
             self.members(members)
         self.depth -= 1
         packed_behind, align_behind = self.attributes()
         frame = Frame(word == "union", is_packed or packed_behind)
         seen: set[str] = set()
-        for member, type, bits, aligned in members:
+        for member, type, bits, aligned, is_packed in members:
             if member and member in seen:
                 raise self._error(f"{word} {name}: there are two members {member!r}")
             seen.add(member)
-            frame.add(member, type, bits, aligned)
+            frame.add(member, type, bits, aligned, is_packed)
         frame.align = max(frame.align, align, align_behind)
         return self.types.composite(name, frame)
 
-    def members(self, members: list[tuple[str, CType, int | None, int]]) -> None:
+    def members(self, members: list[tuple[str, CType, int | None, int, bool]]) -> None:
         """One declaration of members: ``u32 a, b[2], c:3;``."""
         if self.has(";"):
             return
@@ -470,14 +475,14 @@ class _Parser:
                     raise self._error(f"a bitfield of {bits} bits does not fit its type")
                 if type.size > 8:
                     raise self._error("bitfields of more than 64 bits are not read here")
-            _, align = self.attributes()
+            is_packed, align = self.attributes()
             if not name and bits is None and start != self.next:
                 raise self._error("the member has no name")
             is_anonymous = not name and bits is None
             # ``[]`` at the end of a struct has no size either; void and what is only declared are not even a type here.
             if not type.size and (is_bare or is_anonymous):
                 raise self._error(f"{name or 'the member'} has a type without a size")
-            members.append((name, type, bits, align))
+            members.append((name, type, bits, align, is_packed))
             if self.has(";"):
                 return
             self.want(",")
@@ -538,6 +543,7 @@ class _Parser:
         return found
 
     def enumeration(self) -> CType:
+        is_packed, _ = self.attributes()
         name = self.take() if self.kind == "name" else ""
         if not self.has("{"):
             found = self.types.names.get(f"enum {name}")
@@ -559,7 +565,8 @@ class _Parser:
                 self.want(",")
         if not values:
             raise self._error(f"enum {name} has no constants")
-        return self.types.enumeration(name, values)
+        packed_behind, _ = self.attributes()
+        return self.types.enumeration(name, values, is_packed or packed_behind)
 
     # --- numbers ---------------------------------------------------------------------------------------------------
 

@@ -111,7 +111,7 @@ ELEMENTS = [
     Shape("const char *", "", ADDRESSES),
     Shape("struct point", "", POINTS),
     Shape("point_t", "", POINTS),
-    Shape("struct {}", "", st.just(("{}", {}))),
+    Shape("struct {}", "", st.just(("{}", {})), {"empty"}),
 ]
 """What arrays are lists of. An array of the last, which has no size, has no length that could be told."""
 
@@ -299,7 +299,8 @@ class Layout:
 
 
 @st.composite
-def layouts(draw: st.DrawFn) -> Layout:
-    shape = draw(composites(2, may_be_open=True))
-    pack = draw(st.sampled_from([0, 0, 0, 0, 0, 1, 2, 4]))
+def layouts(draw: st.DrawFn, *, is_plain: bool = False) -> Layout:
+    """Any type; a plain one has a size, and needs no pragma."""
+    shape = draw(composites(2, may_be_open=not is_plain))
+    pack = 0 if is_plain else draw(st.sampled_from([0, 0, 0, 0, 0, 1, 2, 4]))
     return Layout(shape, pack, draw(shape.constants))
