@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -94,6 +95,7 @@ def _interrupted(place: int, function: Callable[[], object]) -> bool:
             _unwatch()  # or the next step, a call of Python, would be where it is noticed
             _ALARM.arrive  # noqa: B018
 
+    gc.disable()  # others have it call functions of Python: hypothesis does
     try:
         _watch(step)
         function()
@@ -102,6 +104,7 @@ def _interrupted(place: int, function: Callable[[], object]) -> bool:
         pass
     finally:
         _unwatch()
+        gc.enable()
     return place < 0
 
 
