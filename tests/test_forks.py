@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ from pybpf.maps import base, eventmap
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="bpf(2) needs root")
-OBJECT = Path(__file__).resolve().parent.parent / "kernels" / "hello.bpf.o"
+HELLO = "hello.bpf.o" if sys.byteorder == "little" else "hello.eb.bpf.o"
+OBJECT = Path(__file__).resolve().parent.parent / "kernels" / HELLO
 
 
 def held(lock: ForkLock) -> Callable[[Callable[[], object]], object]:

@@ -5,6 +5,7 @@ These find most in free-threaded Python, where threads meet in the middle of a l
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,8 @@ from pybpf.btf import kernel
 from pybpf.btf.reader import BTF
 from pybpf.errors import ClosedError
 
-KERNELS = Path(__file__).resolve().parent.parent / "kernels"
-BUILT = Path(__file__).resolve().parent / "objects" / "built"
+HELLO = "hello.bpf.o" if sys.byteorder == "little" else "hello.eb.bpf.o"
+OBJECT = Path(__file__).resolve().parent.parent / "kernels" / HELLO
 
 
 def test_the_types_of_the_kernel() -> None:
@@ -55,7 +56,7 @@ def test_the_members_of_types() -> None:
 
 
 def test_one_spec_loaded_by_all() -> None:
-    spec = pybpf.ObjectSpec.from_file(KERNELS / "hello.bpf.o")
+    spec = pybpf.ObjectSpec.from_file(OBJECT)
 
     def turn() -> None:
         for _ in range(40):
@@ -72,7 +73,7 @@ def test_closing_an_object_while_others_use_its_globals(action: str) -> None:
         "write": lambda obj: obj.globals.__setitem__("dropped_events", 5),
     }
     use = uses[action]
-    spec = pybpf.ObjectSpec.from_file(KERNELS / "hello.bpf.o")
+    spec = pybpf.ObjectSpec.from_file(OBJECT)
     for _ in range(15):
         obj = spec.load()
 
