@@ -267,8 +267,8 @@ class Declarations:
         is_signed = any(number < 0 for _, number in values)
         low, high = min(number for _, number in values), max(number for _, number in values)
         least = 1 if is_packed else 4
-        sizes = [size for size in (1, 2, 4) if size >= least and low >= -(1 << 8 * size - 1)]
-        size = next((size for size in sizes if high < 1 << 8 * size - is_signed), 8)
+        fitting = (size for size in (1, 2, 4) if low >= -(1 << 8 * size - 1) and high < 1 << 8 * size - is_signed)
+        size = max(least, next(fitting, 8))
         add = self.builder.add_enum64 if size == 8 else self.builder.add_enum
         made = CType(add(name, size, is_signed, values), size, size, True)
         if name:

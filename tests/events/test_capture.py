@@ -560,7 +560,7 @@ class TestRecording:
                     wait()
 
             with another_thread_in(write):
-                assert in_child(lambda: capture.close() is None, seconds=10) == 0
+                assert in_child(lambda: capture.close() is None) == 0
 
     def test_a_forgotten_recording_warns_and_is_closed(self, emitter: Emitter, tmp_path: Path) -> None:
         with pairs(emitter) as ring, pytest.warns(ResourceWarning, match="unclosed <Capture"):

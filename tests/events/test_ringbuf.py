@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+import children
 import pytest
 from emitters import BUFFER_SIZE, SIZE, Emitter, mixed_ring, mixed_size, output_ring, perf_map, ring_map, uniform_ring
 
@@ -626,18 +627,13 @@ def test_a_forgotten_ring_warns_and_is_closed(emitter: Emitter) -> None:
 # Processes.
 
 
-def in_child(function: object, seconds: int = 30) -> int:
-    """The exit status of a child made by fork() that runs `function`; that of SIGALRM when it does not end."""
-    pid = os.fork()
-    if pid == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(seconds)
-        try:
-            status = 0 if function() else 1  # type: ignore[operator]
-        except BaseException:
-            status = 2
-        os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def in_child(function: Callable[[], object]) -> int:
+    """As `children.in_child`, of a function that gives whether all is well."""
+
+    def check() -> None:
+        assert function()
+
+    return children.in_child(check, 30)
 
 
 def test_a_child_cannot_read_what_its_parent_reads(emitter: Emitter, ring: RingBuffer) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from children import in_child
 from link_helpers import Refuse, attached, eventually, has_enumerator, needs_perf_link, perf_descriptors
 from link_network import private_network
 from link_programs import Counter, exit_with
@@ -204,19 +205,6 @@ def test_attachment_without_link_object() -> None:
         for use in (attachment.fileno, attachment.info, lambda: attachment.pin("/sys/fs/bpf/x")):
             with pytest.raises(NotSupportedError, match="test x has no link object"):
                 use()
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Do something in a child made by fork(), and give its exit code."""
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def test_a_child_only_lets_go_of_what_its_parent_has_attached(

@@ -42,6 +42,15 @@ def is_open(number: int) -> bool:
     return os.path.exists(f"/proc/self/fd/{number}")
 
 
+def another(made: Any, use: Callable[[Any], object]) -> Any:
+    """A new map in the place of this one, used before."""
+    made.close()
+    made = MAKERS["hash"]()
+    made[1] = made[2] = 5
+    use(made)
+    return made
+
+
 @pytest.mark.parametrize("name", USES)
 def test_in_a_call(name: str) -> None:
     use = USES[name]
@@ -49,10 +58,7 @@ def test_in_a_call(name: str) -> None:
 
     def prepare() -> Callable[[], object]:
         nonlocal made
-        made.close()
-        made = MAKERS["hash"]()
-        made[1] = made[2] = 5
-        use(made)
+        made = another(made, use)
         return lambda: use(made)
 
     prepare()
@@ -73,10 +79,7 @@ def test_closed_while_the_traceback_is_held(name: str) -> None:
 
     def prepare() -> Callable[[], object]:
         nonlocal made
-        made.close()
-        made = MAKERS["hash"]()
-        made[1] = 5
-        use(made)
+        made = another(made, use)
 
         def use_and_close() -> None:
             try:
